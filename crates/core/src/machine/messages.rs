@@ -1,0 +1,255 @@
+//! What a stream machine is told, and what it asks for.
+
+use crate::{
+    ByteRange, Crc64Nvme, FileVersion, ObjectKey, Observation, Part, PartNumber, PlanKind, Reason, StreamRecord, Tick,
+    Trouble, WallTime,
+};
+
+/// What may be decided differently from one configuration to another. Times in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Finalize this long after the last writer closed.
+    pub close_grace_ms: u64,
+    /// Without knowing the writers: finalize after this long without change.
+    pub idle_timeout_ms: u64,
+    /// Send the tail at the latest this long after it was written; `None`: only at the end.
+    pub tail_flush_ms: Option<u64>,
+    /// Parts of this stream that may be asked for at once.
+    pub parallel_parts: usize,
+    /// A recording of at most this many bytes that has ended before anything was sent goes in
+    /// one request, without an upload.
+    pub single_request_bytes: u64,
+    /// How part sizes develop; for uploads that begin from now on.
+    pub plan_kind: PlanKind,
+}
+
+/// A part as the store lists it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RemotePart {
+    /// Its number.
+    pub number: PartNumber,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Its `ETag`.
+    pub etag: String,
+    /// Its checksum, where the store tells.
+    pub crc: Option<Crc64Nvme>,
+    /// When the store got it.
+    pub stored_at: WallTime,
+}
+
+/// An unfinished upload as the store lists it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PendingUpload {
+    /// Its object.
+    pub key: ObjectKey,
+    /// Its id.
+    pub upload_id: String,
+    /// When it was begun.
+    pub initiated: WallTime,
+}
+
+/// What the store says of an object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ObjectFacts {
+    /// Its size.
+    pub size_bytes: u64,
+    /// Its `ETag`.
+    pub etag: String,
+    /// Its whole checksum, where the store tells.
+    pub crc: Option<Crc64Nvme>,
+    /// The mark of the upload it came from ([`StreamRecord::token`]), if it bears one.
+    pub token: Option<String>,
+}
+
+/// A whole recording as it was stored, for [`Action::Describe`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WholeObject {
+    /// The stream, with `etag`, `checksum`, `version`, `size_bytes` and `completed_at` set.
+    pub record: StreamRecord,
+    /// Its parts in order, with their ranges.
+    pub parts: Vec<(PartNumber, ByteRange, Part)>,
+}
+
+/// An observation: something that is so, or that came back from an action.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// The stream was created, or restored from its checkpoint, and is to go on.
+    Start,
+    /// Answer to [`Action::Observe`].
+    Observed(Observation),
+    /// The file does not exist any more and is not held open.
+    SourceMissing,
+    /// The file cannot be opened or read.
+    SourceUnreadable,
+    /// A hint: the file changed, or somebody closed it.
+    Touched,
+    /// A hint: somebody who could write closed the file.
+    WriterClosed,
+    /// The file has a new name. `final_name`: it has just lost a temp suffix, which is the
+    /// recorder's word that the recording has ended.
+    Renamed {
+        /// Where it is now.
+        path: std::path::PathBuf,
+        /// The key that belongs to that name.
+        key: ObjectKey,
+        /// Whether the name lost a temp suffix.
+        final_name: bool,
+    },
+    /// Another file has taken the name.
+    Replaced,
+    /// The time asked for by [`Action::WakeAt`] has come.
+    Woken,
+
+    /// Answer to [`Action::CreateUpload`].
+    UploadCreated {
+        /// The store's id.
+        upload_id: String,
+    },
+    /// Answer to [`Action::ListUploads`]: the uploads of exactly this stream's key.
+    UploadsListed(Vec<PendingUpload>),
+    /// Answer to [`Action::ListParts`].
+    PartsListed(Vec<RemotePart>),
+    /// Answer to [`Action::SendPart`]: the store holds the part, and the checkpoint knows.
+    PartStored {
+        /// Which part.
+        number: PartNumber,
+        /// Of which generation.
+        generation: u32,
+        /// What was sent. `uploads` counts this sending only and `proven` is not set: the
+        /// machine knows better.
+        part: Part,
+        /// The file's version just before its first byte was read.
+        read_at: FileVersion,
+    },
+    /// Answer to [`Action::SendPart`]: it did not work.
+    PartFailed {
+        /// Which part.
+        number: PartNumber,
+        /// Of which generation.
+        generation: u32,
+        /// Why.
+        trouble: Trouble,
+    },
+    /// Answer to [`Action::VerifyPart`].
+    PartVerified {
+        /// Which part.
+        number: PartNumber,
+        /// The checksum of the range on disk.
+        crc: Crc64Nvme,
+        /// Whether the bytes on disk are those that were sent. `false` if that cannot be
+        /// told.
+        matches: bool,
+        /// The file's version just before its first byte was read.
+        read_at: FileVersion,
+    },
+    /// Answer to [`Action::Complete`].
+    ObjectCompleted {
+        /// The object's `ETag`, where the store tells.
+        etag: Option<String>,
+    },
+    /// Answer to [`Action::PutObject`]; the fields are those of [`Input::PartStored`].
+    ObjectPut {
+        /// The whole file as its only part.
+        part: Part,
+        /// The file's version just before its first byte was read.
+        read_at: FileVersion,
+    },
+    /// Answer to [`Action::Head`]; `None` if there is no object.
+    HeadAnswered(Option<ObjectFacts>),
+    /// Answer to [`Action::Abort`]: the upload and its parts are gone.
+    UploadAborted,
+    /// Answer to [`Action::Describe`]: the metadata document is stored.
+    Described,
+    /// Answer to [`Action::Save`]: the checkpoint is durable, or kept in memory while the
+    /// checkpoint store is away.
+    Saved,
+    /// One of the requests above that allow only one at a time failed.
+    Failed(Trouble),
+    /// Another node has taken over: nothing may be done any more.
+    LeaseLost,
+}
+
+/// A request to the outside.
+///
+/// Of `CreateUpload`, `ListUploads`, `ListParts`, `Complete`, `PutObject`, `Head`, `Abort`,
+/// `Describe` and `Save` at most one is under way. Each of them is answered by its input or by
+/// [`Input::Failed`]; parts are answered one by one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Look at the file, and answer [`Input::Observed`], [`Input::SourceMissing`] or
+    /// [`Input::SourceUnreadable`].
+    Observe {
+        /// Ask who has it open, too.
+        ask_writers: bool,
+    },
+    /// Send [`Input::Woken`] then. The last one counts.
+    WakeAt(Tick),
+    /// Begin the upload of this generation of the record.
+    CreateUpload,
+    /// List the unfinished uploads of this stream's key.
+    ListUploads,
+    /// List the parts that the store holds of the upload.
+    ListParts {
+        /// The upload.
+        upload_id: String,
+    },
+    /// Read the range, store it as this part, note it in the checkpoint (in this order), and
+    /// answer [`Input::PartStored`] or [`Input::PartFailed`].
+    SendPart {
+        /// The upload.
+        upload_id: String,
+        /// Its generation.
+        generation: u32,
+        /// The part.
+        number: PartNumber,
+        /// Its bytes.
+        range: ByteRange,
+        /// Whether the recording is still going on: such parts go before a backlog's.
+        live: bool,
+    },
+    /// Read the range and compare it with what was sent, by checksum, or by MD5 if the `ETag`
+    /// is one and the checksum is unknown.
+    VerifyPart {
+        /// The part.
+        number: PartNumber,
+        /// Its bytes.
+        range: ByteRange,
+        /// What was sent.
+        crc: Option<Crc64Nvme>,
+        /// The store's name for it.
+        etag: String,
+    },
+    /// Complete the upload with these parts.
+    Complete {
+        /// The upload.
+        upload_id: String,
+        /// All parts in order.
+        parts: Vec<(PartNumber, Part)>,
+        /// Checksum of the whole, if all parts have one.
+        crc: Option<Crc64Nvme>,
+        /// Size of the whole.
+        size_bytes: u64,
+    },
+    /// Store the whole file in one request.
+    PutObject {
+        /// Bytes from the beginning.
+        size_bytes: u64,
+    },
+    /// Ask for the object.
+    Head,
+    /// Abort an upload. One that is gone already counts as aborted.
+    Abort {
+        /// The upload.
+        upload_id: String,
+    },
+    /// Write the metadata document.
+    Describe(Box<WholeObject>),
+    /// Write the record to the checkpoint.
+    Save(Box<StreamRecord>),
+    /// The stream is completed and that is durable: announce it, and do with the file what
+    /// was asked for. Nothing follows but by a later change of the file.
+    Done,
+    /// The stream has failed and that is durable; its upload is gone.
+    GivenUp(Reason),
+}

@@ -1,0 +1,71 @@
+//! The durable record of a stream: what a checkpoint keeps besides the parts.
+
+use std::path::PathBuf;
+
+use crate::{Crc64Nvme, FileVersion, ObjectKey, PartPlan, Reason, State, StreamId, WallTime};
+
+/// The multipart upload of a stream, as far as it is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UploadState {
+    /// There is none, and none was asked for.
+    None,
+    /// One was asked for; whether the store has it is unknown. `since` bounds the search for
+    /// it.
+    Creating {
+        /// When it was asked for.
+        since: WallTime,
+    },
+    /// The store has given this id.
+    Open {
+        /// The store's upload id.
+        id: String,
+    },
+}
+
+/// What is remembered of a stream besides its parts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamRecord {
+    /// The stream.
+    pub id: StreamId,
+    /// The node that owns it.
+    pub node: String,
+    /// Counts the owners; a write with an older epoch is refused.
+    pub epoch: u64,
+    /// The watched directory.
+    pub source: PathBuf,
+    /// The file as it is called now.
+    pub path: PathBuf,
+    /// The object.
+    pub key: ObjectKey,
+    /// Where the stream is.
+    pub state: State,
+    /// Why it failed; only in [`State::Failed`].
+    pub reason: Option<Reason>,
+    /// Counts the attempts to build the object from its first part: parts, upload and object
+    /// of an earlier generation are void. From 1.
+    pub generation: u32,
+    /// The upload of this generation.
+    pub upload: UploadState,
+    /// How this generation is divided into parts.
+    pub plan: PartPlan,
+    /// The version of the file that was completed, or that failed.
+    pub version: Option<FileVersion>,
+    /// Size of the object, or of the file when it was last recorded here.
+    pub size_bytes: u64,
+    /// The object's `ETag`, once completed.
+    pub etag: Option<String>,
+    /// The object's checksum, once completed.
+    pub checksum: Option<Crc64Nvme>,
+    /// When the recording was first seen.
+    pub started_at: WallTime,
+    /// When it was completed.
+    pub completed_at: Option<WallTime>,
+}
+
+impl StreamRecord {
+    /// The mark that reeltime leaves on an object, so that it can tell its own from another's:
+    /// stream and generation.
+    pub fn token(&self) -> String {
+        format!("{}.{}", self.id, self.generation)
+    }
+}

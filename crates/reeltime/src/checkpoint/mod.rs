@@ -1,0 +1,92 @@
+//! What survives a crash: the [`CheckpointStore`] trait and its backends.
+//!
+//! Every backend passes one conformance suite. The checkpoint says what was intended and who
+//! owns it; it is not needed to keep a recording: the disk has the bytes and the store has the
+//! parts.
+
+pub mod sqlite;
+
+use async_trait::async_trait;
+use reeltime_core::{Part, PartNumber, PartTable, State, StreamId, StreamRecord};
+
+/// A checkpoint that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The store is away, full or busy: waiting helps. Nothing, or everything, of the call was
+    /// done.
+    #[error("{op} in checkpoint {target}: {cause}")]
+    Outage {
+        /// What was tried.
+        op: &'static str,
+        /// Which store, without credentials.
+        target: String,
+        /// Why it failed.
+        cause: String,
+    },
+    /// Another process or node owns what was asked for. Nothing was done.
+    #[error("{what} is held by {holder}")]
+    Held {
+        /// The state file or the stream.
+        what: String,
+        /// Who holds it: process, node, since when.
+        holder: String,
+    },
+    /// The stream is not in the state, or not of the epoch, that the write builds upon.
+    /// Nothing was done.
+    #[error("{op}: stream {id} has been changed by another owner (found {found})")]
+    Stale {
+        /// What was tried.
+        op: &'static str,
+        /// The stream.
+        id: StreamId,
+        /// What was found: state and epoch, or that there is no such stream.
+        found: String,
+    },
+    /// The data cannot be used: written by a newer version, or damaged.
+    #[error("checkpoint {target}: {cause}")]
+    Unusable {
+        /// Which store.
+        target: String,
+        /// What is wrong, and what to do.
+        cause: String,
+    },
+}
+
+/// A durable memory of streams.
+#[async_trait]
+pub trait CheckpointStore: Send + Sync + 'static {
+    /// The store as a person would write it, without credentials.
+    fn location(&self) -> String;
+
+    /// The records of all streams, of this node and of others, in any order.
+    async fn load(&self) -> Result<Vec<StreamRecord>, CheckpointError>;
+
+    /// The parts of a stream that belong to `generation`.
+    async fn load_parts(&self, id: StreamId, generation: u32) -> Result<PartTable, CheckpointError>;
+
+    /// Creates a stream. Creating the same record again is a success;
+    /// [`CheckpointError::Stale`] if the id is taken by a different epoch or state.
+    /// Durable when it returns.
+    async fn create(&self, record: &StreamRecord) -> Result<(), CheckpointError>;
+
+    /// Notes a part, replacing one with the same number (of whatever generation). Idempotent.
+    /// [`CheckpointError::Stale`] if the stream is unknown or its epoch is another. Durable
+    /// when it returns.
+    async fn record_part(
+        &self,
+        id: StreamId,
+        epoch: u64,
+        generation: u32,
+        number: PartNumber,
+        part: &Part,
+    ) -> Result<(), CheckpointError>;
+
+    /// Replaces the record of a stream that is in state `from` and of `record.epoch`, moving it
+    /// to `record.state` in one atomic step. [`CheckpointError::Stale`] if it is not (a
+    /// repetition, with the record already in place, is a success). Durable when it returns.
+    async fn transition(&self, from: State, record: &StreamRecord) -> Result<(), CheckpointError>;
+
+    /// Removes a stream and its parts. Idempotent. [`CheckpointError::Stale`] if its epoch is
+    /// another. Durable when it returns.
+    async fn forget(&self, id: StreamId, epoch: u64) -> Result<(), CheckpointError>;
+}

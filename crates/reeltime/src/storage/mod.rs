@@ -1,0 +1,144 @@
+//! Where recordings go: the [`ObjectStore`] trait and its backends.
+//!
+//! The trait has the calls that reeltime uses and no others. Every backend passes one
+//! conformance suite. No call retries by itself: when to try again is decided per stream, in
+//! the core.
+
+pub mod body;
+pub mod local;
+pub mod s3;
+pub mod url;
+
+use async_trait::async_trait;
+use reeltime_core::{
+    Crc64Nvme, Limits, ObjectFacts, ObjectKey, PartNumber, PendingUpload, RemotePart, Trouble, WallTime,
+};
+
+pub use body::PartBody;
+
+/// What a store answers to a stored part or object.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The store's name for the bytes.
+    pub etag: String,
+    /// When it was stored, by this machine's clock.
+    pub at: WallTime,
+}
+
+/// An upload: its object and the store's id.
+#[derive(Clone, Debug)]
+pub struct UploadRef {
+    /// The object.
+    pub key: ObjectKey,
+    /// The store's upload id.
+    pub id: String,
+}
+
+/// A part in the list that completes an upload.
+#[derive(Clone, Debug)]
+pub struct CompletedPart {
+    /// Its number.
+    pub number: PartNumber,
+    /// The store's name for it.
+    pub etag: String,
+    /// Its checksum, if known.
+    pub crc: Option<Crc64Nvme>,
+}
+
+/// A new upload.
+#[derive(Clone, Debug)]
+pub struct NewUpload {
+    /// The store's upload id.
+    pub id: String,
+    /// When the store will abort the upload by itself, if it says so.
+    pub abort_at: Option<WallTime>,
+}
+
+/// A request that a store did not fulfil.
+#[derive(Debug, thiserror::Error)]
+#[error("{op} {target}: {cause}")]
+pub struct StoreError {
+    /// What was tried, in S3's terms: `UploadPart`.
+    pub op: &'static str,
+    /// On what: `s3://bucket/key part 3`.
+    pub target: String,
+    /// The cause in words, with the store's error code and request id where there are.
+    pub cause: String,
+    /// What it means for the stream.
+    pub trouble: Trouble,
+    /// What an operator can do; empty if nothing.
+    pub hint: String,
+}
+
+/// An S3-compatible store, or a directory that behaves like one.
+#[async_trait]
+pub trait ObjectStore: Send + Sync + 'static {
+    /// What the store allows.
+    fn limits(&self) -> Limits;
+
+    /// The destination as a person would write it, without credentials.
+    fn location(&self) -> String;
+
+    /// The bucket, or the directory, for the metadata document.
+    fn bucket(&self) -> String;
+
+    /// The key as the metadata document and the API give it: with the destination's prefix.
+    fn full_key(&self, key: &ObjectKey) -> String;
+
+    /// Whether the destination exists and may be used. [`Trouble::Outage`] if that cannot be
+    /// told now. Has no effect.
+    async fn preflight(&self) -> Result<(), StoreError>;
+
+    /// Begins an upload; the object will bear `token`. Not idempotent: after
+    /// [`Trouble::Outage`] there may be an upload that only [`ObjectStore::list_uploads`]
+    /// finds.
+    async fn create_upload(&self, key: &ObjectKey, token: &str) -> Result<NewUpload, StoreError>;
+
+    /// Stores a part; one with the same number is replaced. Idempotent. After
+    /// [`Trouble::Outage`] the part is the old one or the new one.
+    ///
+    /// `offset` is where the part lies in the object. An `Ok` means that the store has exactly
+    /// the bytes with checksum `body.crc()`; if the file changed while it was read, the answer
+    /// is [`Trouble::SourceChanged`].
+    async fn put_part(
+        &self,
+        upload: &UploadRef,
+        number: PartNumber,
+        offset: u64,
+        body: PartBody,
+    ) -> Result<Stored, StoreError>;
+
+    /// All parts of an upload, in order. [`Trouble::NoSuchUpload`] if there is none.
+    async fn list_parts(&self, upload: &UploadRef) -> Result<Vec<RemotePart>, StoreError>;
+
+    /// Makes the object of exactly these parts; others of the upload are dropped. Readers see
+    /// the old object or the new one. Answers the object's `ETag` where the store tells it.
+    ///
+    /// After [`Trouble::Outage`] it may have taken effect; repeated after that, it answers as
+    /// before or [`Trouble::NoSuchUpload`], and [`ObjectStore::head`] decides.
+    async fn complete(
+        &self,
+        upload: &UploadRef,
+        parts: &[CompletedPart],
+        crc: Option<Crc64Nvme>,
+        size_bytes: u64,
+    ) -> Result<Option<String>, StoreError>;
+
+    /// Aborts an upload and drops its parts. Idempotent: an upload that is gone is a success.
+    async fn abort(&self, upload: &UploadRef) -> Result<(), StoreError>;
+
+    /// What the store says of an object; `None` if there is none.
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectFacts>, StoreError>;
+
+    /// Stores an object in one request; it bears `token` if one is given. Idempotent.
+    async fn put_object(
+        &self,
+        key: &ObjectKey,
+        token: Option<&str>,
+        content_type: &str,
+        body: PartBody,
+    ) -> Result<Stored, StoreError>;
+
+    /// The unfinished uploads of exactly this key. Not every store lists every one.
+    async fn list_uploads(&self, key: &ObjectKey) -> Result<Vec<PendingUpload>, StoreError>;
+}
