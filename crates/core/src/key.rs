@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
@@ -69,7 +69,7 @@ impl ObjectKey {
                 }
             }
             for byte in chunk.invalid() {
-                text.push_str(&format!("%{byte:02X}"));
+                let _ = write!(text, "%{byte:02X}"); // writing to a String cannot fail
             }
         }
         Cow::Owned(text)

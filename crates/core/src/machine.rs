@@ -1,5 +1,521 @@
-//! The state machine of a stream (its interface; the machine itself follows).
+//! [`StreamMachine`]: every decision about a stream.
+//!
+//! The machine keeps facts, and after every input decides anew what is missing; it is driven
+//! by levels, not by edges. An input that comes late, twice or not at all changes when
+//! something is decided, not what. A crash is simply that the machine is built again from the
+//! checkpoint, and asks the file and the store for the rest.
+//!
+//! The way of a stream:
+//!
+//! 1. *Recording*: parts are sent as soon as they are full, the tail when it gets too old.
+//! 2. *Ended* (see `sight`): `pending_completion`. Missing parts are sent, and every part that
+//!    is not [proven](crate::Part::proven) to be what the file holds now is read and compared.
+//! 3. When all parts are proven for one version of the file, a last look: still that version,
+//!    nobody writing? Then the upload is completed.
+//! 4. The object is checked with HEAD, and the file is looked at once more: if it changed
+//!    meanwhile, the object is built again.
+//! 5. The metadata document is written, and `completed` is saved. Only then it is announced.
+//!
+//! What goes wrong is waited out (see `patience`). What cannot be known after an error or a
+//! crash is asked: `ListUploads` after a lost answer to `CreateMultipartUpload`, `ListParts`
+//! after a restart, `HeadObject` where an upload is gone.
 
+mod finishing;
+mod going;
 mod messages;
+mod patience;
+mod reconcile;
+mod sight;
 
-pub use messages::{Action, Input, ObjectFacts, PendingUpload, Policy, RemotePart, WholeObject};
+pub use messages::{Action, Input, Now, ObjectFacts, PendingUpload, Policy, RemotePart, WholeObject};
+
+use std::collections::BTreeMap;
+
+use crate::{
+    ByteRange, FileVersion, PartNumber, PartTable, Reason, State, StreamRecord, Tick, Trouble, UploadState, Writers,
+};
+use patience::Patience;
+use sight::{Ending, Sight};
+
+/// Decides about one stream.
+#[derive(Clone, Debug)]
+pub struct StreamMachine {
+    policy: Policy,
+    record: StreamRecord,
+    /// The record has changed since it was last given to the checkpoint.
+    unsaved: bool,
+    table: PartTable,
+    sight: Sight,
+    course: Course,
+    /// The one request under way of which there can be only one.
+    request: Option<Request>,
+    /// Parts under way.
+    sending: BTreeMap<PartNumber, ByteRange>,
+    /// Parts that are being read for comparison.
+    verifying: BTreeMap<PartNumber, ByteRange>,
+    /// What the store holds must be asked before anything is sent (after a restart).
+    unreconciled: bool,
+    /// The store has said that the upload is gone: completed, aborted or expired.
+    upload_doubted: bool,
+    /// The file has ended in this version.
+    ended: Option<FileVersion>,
+    last_look: LastLook,
+    object: ObjectState,
+    /// What the object was made of.
+    made_of: Option<FileVersion>,
+    /// What the store says of its size.
+    object_bytes: u64,
+    /// The whole file was sent in one request of this generation, whatever came of it.
+    /// Anything else needs another generation, so that its mark tells the objects apart.
+    put_tried: bool,
+    /// How often the store refused to complete the upload, or the object was not what was
+    /// stored.
+    refusals: u32,
+    /// The recording has another key now.
+    wanted_key: Option<crate::ObjectKey>,
+    patience: Patience,
+    wake_at: Option<Tick>,
+}
+
+/// Where the machine is heading.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Course {
+    /// To the object.
+    Going,
+    /// Away from the upload and to a new one.
+    Restarting,
+    /// Away from the upload and to the end.
+    GivingUp(Reason),
+    /// There.
+    Finished,
+}
+
+/// A request of which only one is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Request {
+    Save,
+    CreateUpload,
+    ListUploads,
+    ListParts,
+    Complete,
+    PutObject,
+    Head,
+    Abort,
+    Describe,
+}
+
+/// The look that stands between "all parts are proven" and a step that builds upon it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum LastLook {
+    Needed,
+    Asked,
+    Good,
+}
+
+/// The object of this generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ObjectState {
+    /// Not made yet, as far as is known.
+    None,
+    /// The store has said that it is made.
+    Made,
+    /// HEAD agrees.
+    Checked,
+    /// It is described, too.
+    Described,
+}
+
+/// After so many refusals an upload is begun anew.
+const MAX_REFUSALS: u32 = 3;
+/// After so many denials listing uploads is taken to be forbidden for good.
+const MAX_LIST_DENIALS: u32 = 5;
+
+impl StreamMachine {
+    /// A machine for a new stream, or for one that is restored from its checkpoint.
+    ///
+    /// `table` holds the parts of the record's generation. `temp_name`: the file's name has a
+    /// temp suffix.
+    pub fn new(policy: Policy, record: StreamRecord, table: PartTable, temp_name: bool) -> Self {
+        let seed = record.id.0.as_u64_pair();
+        let unreconciled = record.upload != UploadState::None || record.state == State::PendingCompletion;
+        Self {
+            policy,
+            unsaved: false,
+            table,
+            sight: Sight::new(temp_name),
+            course: Course::Going,
+            request: None,
+            sending: BTreeMap::new(),
+            verifying: BTreeMap::new(),
+            unreconciled,
+            upload_doubted: false,
+            ended: None,
+            last_look: LastLook::Needed,
+            object: ObjectState::None,
+            made_of: None,
+            object_bytes: 0,
+            put_tried: record.state == State::PendingCompletion && record.upload == UploadState::None,
+            refusals: 0,
+            wanted_key: None,
+            patience: Patience::new(seed.0 ^ seed.1),
+            wake_at: None,
+            record,
+        }
+    }
+
+    /// The stream's record as it is now; the checkpoint may be one step behind.
+    pub fn record(&self) -> &StreamRecord {
+        &self.record
+    }
+
+    /// The parts that the store holds.
+    pub fn table(&self) -> &PartTable {
+        &self.table
+    }
+
+    /// Size of the file when it was last seen.
+    pub fn size_bytes(&self) -> u64 {
+        self.sight.latest().map_or(self.record.size_bytes, |seen| seen.version.size)
+    }
+
+    /// For how long bytes have been on disk that the store does not hold, in milliseconds; 0 if
+    /// it has them all.
+    pub fn lag_ms(&self, now: Tick) -> u64 {
+        let covered = self.covered_bytes();
+        self.sight.clone().unsent_since(covered).map_or(0, |since| now.since(since))
+    }
+
+    /// Takes in one input and answers what is to be done.
+    pub fn handle(&mut self, input: Input, now: Now) -> Vec<Action> {
+        if self.course == Course::Finished {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        self.absorb(input, now);
+        self.decide(now, &mut out);
+        out
+    }
+
+    fn absorb(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Start => self.start(),
+            Input::Woken => self.wake_at = None,
+            Input::Touched => self.sight.touch(),
+            Input::WriterClosed => self.sight.closed(now.tick),
+            Input::FinalNameTaken(taken) => self.sight.final_name_taken(taken),
+            Input::Observed(seen) => self.observed(seen, now.tick),
+            Input::SourceMissing => self.source_gone(Reason::SourceMissing, now.tick),
+            Input::SourceUnreadable => self.source_gone(Reason::SourceUnreadable, now.tick),
+            Input::Replaced => self.give_up(Reason::SourceReplaced),
+            Input::Renamed { path, key, final_name } => {
+                self.record.path = path;
+                self.unsaved = true;
+                self.sight.renamed(false, final_name, now.tick);
+                self.wanted_key = (key != self.record.key).then_some(key);
+            }
+            Input::LeaseLost => {
+                self.course = Course::Finished;
+                self.request = None;
+            }
+            Input::PartStored { number, generation, part } => {
+                self.patience.succeeded();
+                self.part_stored(number, generation, part);
+            }
+            Input::PartFailed { number, generation, trouble } => {
+                if generation == self.record.generation {
+                    self.sending.remove(&number);
+                    self.failed(trouble, now.tick);
+                }
+            }
+            Input::PartVerified { number, crc, matches, read_at } => self.part_verified(number, crc, matches, read_at),
+            Input::Failed(trouble) => self.request_failed(trouble, now.tick),
+            answer => {
+                self.patience.succeeded();
+                self.answered(answer, now);
+            }
+        }
+    }
+
+    /// Answers to the one request under way. An answer that was not asked for is ignored.
+    fn answered(&mut self, answer: Input, now: Now) {
+        let Some(request) = self.request.take() else { return };
+        match (request, answer) {
+            (Request::Save, Input::Saved) => {}
+            (Request::CreateUpload, Input::UploadCreated { upload_id }) => {
+                self.record.upload = UploadState::Open { id: upload_id };
+                self.unsaved = true;
+            }
+            (Request::ListUploads, Input::UploadsListed(uploads)) => self.uploads_listed(uploads),
+            (Request::ListParts, Input::PartsListed(parts)) => self.parts_listed(parts),
+            (Request::Abort, Input::UploadAborted) => {
+                self.record.upload = UploadState::None;
+                self.unsaved = true;
+            }
+            (Request::Complete, Input::ObjectCompleted { etag }) => self.object_made(etag, now),
+            (Request::PutObject, Input::ObjectPut { part }) => {
+                let etag = part.etag.clone();
+                if part.size_bytes > 0 {
+                    self.table.insert(PartNumber::FIRST, part);
+                }
+                self.object_made(Some(etag), now);
+            }
+            (Request::Head, Input::HeadAnswered(facts)) => self.head_answered(facts.as_ref(), now),
+            (Request::Describe, Input::Described) => self.object = ObjectState::Described,
+            (request, _) => self.request = Some(request),
+        }
+    }
+
+    /// The one request under way failed.
+    fn request_failed(&mut self, trouble: Trouble, now: Tick) {
+        let Some(request) = self.request.take() else { return };
+        match (request, trouble) {
+            (Request::Save, _) => self.unsaved = true,
+            (Request::CreateUpload, Trouble::Denied | Trouble::Refused) => {}
+            // The upload may have been begun: it is looked for before another one is asked for.
+            (Request::CreateUpload, _) => self.unreconciled = true,
+            // Where listing is never allowed, an upload whose id was lost cannot be found.
+            (Request::ListUploads, Trouble::Denied | Trouble::Refused) if self.refusals >= MAX_LIST_DENIALS => {
+                self.refusals = 0;
+                self.record.upload = UploadState::None;
+                self.unreconciled = false;
+                self.unsaved = true;
+                return;
+            }
+            (Request::ListUploads, Trouble::Denied | Trouble::Refused) => {
+                self.refusals += 1;
+                self.patience.failed(Trouble::Denied, now);
+                return;
+            }
+            (Request::Complete, Trouble::InvalidPart) => {
+                self.refusals += 1;
+                self.unreconciled = true;
+                self.last_look = LastLook::Needed;
+            }
+            (Request::Complete, _) => self.last_look = LastLook::Needed,
+            _ => {}
+        }
+        self.failed(trouble, now);
+    }
+
+    /// What follows from a failure, whatever failed.
+    fn failed(&mut self, trouble: Trouble, now: Tick) {
+        match trouble {
+            Trouble::NoSuchUpload => self.upload_doubted = true,
+            Trouble::Refused => self.give_up(Reason::Refused),
+            Trouble::SourceChanged => {
+                self.sight.touch();
+                self.patience.failed(trouble, now);
+            }
+            _ => self.patience.failed(trouble, now),
+        }
+    }
+
+    fn start(&mut self) {
+        if self.record.state == State::Failed {
+            self.record.reason = None;
+            self.course = Course::Restarting;
+        }
+        self.sight.touch();
+    }
+
+    fn observed(&mut self, seen: crate::Observation, now: Tick) {
+        let asked = seen.writers != Writers::NotAsked;
+        let changed = self.sight.observe(seen, now);
+        if changed || seen.writers == Writers::Open {
+            self.ended = None;
+            self.last_look = LastLook::Needed;
+        }
+        if self.last_look == LastLook::Asked && asked {
+            self.last_look = LastLook::Good;
+        }
+        self.table.truncate(&self.record.plan, seen.version.size);
+        if !seen.linked && seen.version.size == 0 && self.table.is_empty() && self.object == ObjectState::None {
+            self.give_up(Reason::SourceMissing);
+        }
+    }
+
+    /// The file can not be opened. What the store holds is given up only with the file itself:
+    /// of a file that cannot be read it may be the only good copy.
+    fn source_gone(&mut self, reason: Reason, now: Tick) {
+        self.sight.unseen();
+        if self.record.state == State::Completed {
+            self.course = Course::Finished;
+        } else if reason == Reason::SourceUnreadable && self.record.upload != UploadState::None {
+            self.sight.touch();
+            self.patience.failed(Trouble::SourceUnreadable, now);
+        } else {
+            self.give_up(reason);
+        }
+    }
+
+    fn give_up(&mut self, reason: Reason) {
+        if self.record.state == State::Completed {
+            self.course = Course::Finished;
+        } else if !matches!(self.course, Course::GivingUp(_)) {
+            self.course = Course::GivingUp(reason);
+        }
+    }
+
+    fn decide(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.course == Course::Finished {
+            return;
+        }
+        let mut wake = Wake::default();
+        if self.unsaved && self.request.is_none() {
+            self.save(out);
+        }
+        match self.patience.wait(now.tick) {
+            Some(until) => wake.at(until),
+            None => match self.course {
+                Course::GivingUp(reason) => self.give_up_next(reason, now, out),
+                Course::Restarting => self.restart_next(now, out),
+                Course::Going => self.go(now, &mut wake, out),
+                Course::Finished => {}
+            },
+        }
+        if self.course == Course::Finished {
+            return;
+        }
+        self.look_if_due(now.tick, &mut wake, out);
+        if self.unsaved && self.request.is_none() {
+            self.save(out);
+        }
+        if let Some(at) = wake.0
+            && self.wake_at != Some(at)
+        {
+            self.wake_at = Some(at);
+            out.push(Action::WakeAt(at));
+        }
+    }
+
+    fn save(&mut self, out: &mut Vec<Action>) {
+        self.unsaved = false;
+        if self.record.state != State::Completed {
+            self.record.size_bytes = self.size_bytes();
+        }
+        self.request = Some(Request::Save);
+        out.push(Action::Save(Box::new(self.record.clone())));
+    }
+
+    fn set_state(&mut self, state: State) {
+        debug_assert!(self.record.state.may_become(state), "{} may not become {state}", self.record.state);
+        self.record.state = state;
+        self.unsaved = true;
+    }
+
+    /// Makes a request of which there can be only one.
+    fn ask(&mut self, request: Request, action: Action, out: &mut Vec<Action>) {
+        self.request = Some(request);
+        out.push(action);
+    }
+
+    /// Leads away from the upload. `true` when there is none left.
+    ///
+    /// Parts under way are awaited first: a store may keep a part that arrives after an abort.
+    fn wind_down(&mut self, out: &mut Vec<Action>) -> bool {
+        if !self.sending.is_empty() || self.request.is_some() {
+            return false;
+        }
+        if self.upload_doubted {
+            // The store has said that it is gone.
+            self.upload_doubted = false;
+            self.record.upload = UploadState::None;
+            self.unsaved = true;
+        }
+        match &self.record.upload {
+            UploadState::None => true,
+            UploadState::Creating { .. } => {
+                self.ask(Request::ListUploads, Action::ListUploads, out);
+                false
+            }
+            UploadState::Open { id } => {
+                let action = Action::Abort { upload_id: id.clone() };
+                self.ask(Request::Abort, action, out);
+                false
+            }
+        }
+    }
+
+    fn give_up_next(&mut self, reason: Reason, now: Now, out: &mut Vec<Action>) {
+        if !self.wind_down(out) {
+            return;
+        }
+        if self.record.state == State::Failed && self.record.reason == Some(reason) {
+            if !self.unsaved {
+                self.course = Course::Finished;
+                out.push(Action::GivenUp(reason));
+            }
+            return;
+        }
+        self.record.reason = Some(reason);
+        self.record.version = self.sight.latest().map(|seen| seen.version);
+        self.record.completed_at = Some(now.wall);
+        self.set_state(State::Failed);
+    }
+
+    fn restart_next(&mut self, now: Now, out: &mut Vec<Action>) {
+        if !self.wind_down(out) {
+            return;
+        }
+        if let Some(key) = self.wanted_key.take() {
+            self.record.key = key;
+        }
+        self.record.generation += 1;
+        self.record.completed_at = None;
+        self.record.etag = None;
+        self.record.checksum = None;
+        if self.record.state != State::Active {
+            self.set_state(State::Active);
+        }
+        self.unsaved = true;
+        self.table = PartTable::default();
+        self.verifying.clear();
+        self.object = ObjectState::None;
+        self.made_of = None;
+        self.put_tried = false;
+        self.unreconciled = false;
+        self.ended = None;
+        self.last_look = LastLook::Needed;
+        self.course = Course::Going;
+        self.save(out);
+        self.go(now, &mut Wake::default(), out);
+        self.sight.touch();
+    }
+
+    /// Asks for a look where a hint, or the question whether the recording has ended, is due.
+    fn look_if_due(&mut self, now: Tick, wake: &mut Wake, out: &mut Vec<Action>) {
+        if self.sight.is_looking() || matches!(self.course, Course::GivingUp(_)) {
+            return;
+        }
+        if let Some(due) = self.sight.look_due() {
+            if due <= now {
+                // The first look asks for everything.
+                return self.observe(self.sight.latest().is_none(), out);
+            }
+            wake.at(due);
+        }
+        let settled_here = self.ended.is_some() && self.record.state != State::Active;
+        if self.sight.latest().is_some() && !settled_here && self.course == Course::Going {
+            match self.sight.ending(&self.policy, now) {
+                Ending::Ended => {}
+                Ending::AskAt(at) if at <= now => self.observe(true, out),
+                Ending::AskAt(at) => wake.at(at),
+            }
+        }
+    }
+
+    fn observe(&mut self, ask_writers: bool, out: &mut Vec<Action>) {
+        self.sight.look(ask_writers);
+        out.push(Action::Observe { ask_writers });
+    }
+}
+
+/// The earliest moment at which the machine wants to be woken.
+#[derive(Default)]
+struct Wake(Option<Tick>);
+
+impl Wake {
+    fn at(&mut self, tick: Tick) {
+        self.0 = Some(self.0.map_or(tick, |earlier| earlier.min(tick)));
+    }
+}

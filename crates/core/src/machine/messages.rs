@@ -96,6 +96,9 @@ pub enum Input {
         /// Whether the name lost a temp suffix.
         final_name: bool,
     },
+    /// The file is called by a temp name, and another file has the final one: only the rename
+    /// can end such a recording.
+    FinalNameTaken(bool),
     /// Another file has taken the name.
     Replaced,
     /// The time asked for by [`Action::WakeAt`] has come.
@@ -116,11 +119,8 @@ pub enum Input {
         number: PartNumber,
         /// Of which generation.
         generation: u32,
-        /// What was sent. `uploads` counts this sending only and `proven` is not set: the
-        /// machine knows better.
+        /// What was sent.
         part: Part,
-        /// The file's version just before its first byte was read.
-        read_at: FileVersion,
     },
     /// Answer to [`Action::SendPart`]: it did not work.
     PartFailed {
@@ -148,12 +148,11 @@ pub enum Input {
         /// The object's `ETag`, where the store tells.
         etag: Option<String>,
     },
-    /// Answer to [`Action::PutObject`]; the fields are those of [`Input::PartStored`].
+    /// Answer to [`Action::PutObject`]: the store holds the object, and the checkpoint knows
+    /// its only part.
     ObjectPut {
         /// The whole file as its only part.
         part: Part,
-        /// The file's version just before its first byte was read.
-        read_at: FileVersion,
     },
     /// Answer to [`Action::Head`]; `None` if there is no object.
     HeadAnswered(Option<ObjectFacts>),
@@ -161,13 +160,24 @@ pub enum Input {
     UploadAborted,
     /// Answer to [`Action::Describe`]: the metadata document is stored.
     Described,
-    /// Answer to [`Action::Save`]: the checkpoint is durable, or kept in memory while the
-    /// checkpoint store is away.
+    /// Answer to [`Action::Save`]: the record is durable. While the checkpoint store is away a
+    /// record that is not [`State::Completed`](crate::State::Completed) may be kept in memory
+    /// instead, to be written later: uploading goes on, deleting does not.
     Saved,
     /// One of the requests above that allow only one at a time failed.
     Failed(Trouble),
     /// Another node has taken over: nothing may be done any more.
     LeaseLost,
+}
+
+/// The moment of an input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    /// By a clock that never runs backwards. Its origin lies far in the past, so that "a year
+    /// before now" is a tick too.
+    pub tick: Tick,
+    /// By the clock on the wall; only ever written down.
+    pub wall: WallTime,
 }
 
 /// A request to the outside.
@@ -205,6 +215,11 @@ pub enum Action {
         number: PartNumber,
         /// Its bytes.
         range: ByteRange,
+        /// How often this number is sent now: 1 for the first time.
+        uploads: u32,
+        /// If the file has this version just before the first byte is read, then the part is
+        /// [proven](Part::proven) to be of this version.
+        settled: Option<FileVersion>,
         /// Whether the recording is still going on: such parts go before a backlog's.
         live: bool,
     },
@@ -235,6 +250,8 @@ pub enum Action {
     PutObject {
         /// Bytes from the beginning.
         size_bytes: u64,
+        /// As for [`Action::SendPart`].
+        settled: Option<FileVersion>,
     },
     /// Ask for the object.
     Head,

@@ -1,0 +1,176 @@
+//! Evidence after a restart, or after an answer that was lost.
+
+use super::{Course, LastLook, ObjectState, Request, StreamMachine};
+use crate::{Action, Now, ObjectFacts, Part, PendingUpload, RemotePart, State, UploadState};
+
+/// How far the store's clock may be behind ours: S3 refuses more.
+const CLOCK_SKEW_MS: i64 = 15 * 60 * 1000;
+
+impl StreamMachine {
+    /// Asks the store for what the checkpoint cannot know.
+    pub(super) fn reconcile(&mut self, out: &mut Vec<Action>) {
+        if self.request.is_some() || !self.sending.is_empty() {
+            return;
+        }
+        match &self.record.upload {
+            UploadState::Creating { .. } => self.ask(Request::ListUploads, Action::ListUploads, out),
+            UploadState::Open { id } => {
+                let action = Action::ListParts { upload_id: id.clone() };
+                self.ask(Request::ListParts, action, out);
+            }
+            // It may have been stored in one request.
+            UploadState::None => self.ask(Request::Head, Action::Head, out),
+        }
+    }
+
+    /// Finds the upload that was asked for before the answer was lost. It can only be one that
+    /// was begun since then, of exactly this key, which belongs to this stream alone.
+    pub(super) fn uploads_listed(&mut self, uploads: Vec<PendingUpload>) {
+        let UploadState::Creating { since } = self.record.upload else { return };
+        let newest = uploads
+            .into_iter()
+            .filter(|upload| upload.key == self.record.key && upload.initiated.0 >= since.0 - CLOCK_SKEW_MS)
+            .max_by_key(|upload| upload.initiated);
+        self.record.upload = newest.map_or(UploadState::None, |upload| UploadState::Open { id: upload.upload_id });
+        self.unsaved = true;
+        self.unreconciled = self.record.upload != UploadState::None;
+    }
+
+    /// Makes the table say what the store holds: it holds the parts, the checkpoint only
+    /// remembers them.
+    pub(super) fn parts_listed(&mut self, remote: Vec<RemotePart>) {
+        self.unreconciled = false;
+        let mut known = std::mem::take(&mut self.table);
+        for found in remote {
+            let part = match known.remove(found.number) {
+                Some(part) if part.etag == found.etag && part.size_bytes == found.size_bytes => {
+                    Part { crc: part.crc.or(found.crc), ..part }
+                }
+                before => Part {
+                    size_bytes: found.size_bytes,
+                    etag: found.etag,
+                    crc: found.crc,
+                    stored_at: found.stored_at,
+                    uploads: before.map_or(1, |part| part.uploads + 1),
+                    proven: None,
+                    dirty: false,
+                },
+            };
+            self.table.insert(found.number, part);
+        }
+        if self.refusals >= MAX_REFUSALS_WITH_SAME_PARTS {
+            self.refusals = 0;
+            self.course = Course::Restarting;
+        }
+    }
+
+    /// The upload is gone: was it completed?
+    pub(super) fn settle_doubt(&mut self, out: &mut Vec<Action>) {
+        if self.sending.is_empty() && self.request.is_none() {
+            self.ask(Request::Head, Action::Head, out);
+        }
+    }
+
+    pub(super) fn head_answered(&mut self, facts: Option<&ObjectFacts>, now: Now) {
+        if self.object == ObjectState::Made {
+            return self.check_object(facts, now);
+        }
+        self.unreconciled = false;
+        let ours = facts.filter(|facts| facts.token.as_deref() == Some(&self.record.token()));
+        let doubted = std::mem::take(&mut self.upload_doubted);
+        match ours {
+            Some(facts) if self.table_makes(facts) || self.take_as_one_part(facts) => {
+                self.record.etag = Some(facts.etag.clone());
+                self.record.checksum = facts.crc;
+                self.record.completed_at.get_or_insert(now.wall);
+                self.object = ObjectState::Checked;
+                self.object_bytes = facts.size_bytes;
+                self.last_look = LastLook::Needed;
+            }
+            // Stored, but what was stored cannot be told; or aborted, or expired.
+            _ if doubted => {
+                self.upload_doubted = true;
+                self.course = Course::Restarting;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the known parts make up this object.
+    fn table_makes(&self, facts: &ObjectFacts) -> bool {
+        let plan = &self.record.plan;
+        let size = facts.size_bytes;
+        if let (Some(told), Some(known)) = (facts.crc, self.table.checksum())
+            && told != known
+        {
+            return false;
+        }
+        self.record.upload != UploadState::None
+            && plan.parts_for(size).is_some_and(|count| {
+                self.table.len() == count as usize
+                    && self.table.iter().all(|(number, part)| {
+                        plan.range_in(number, size).is_some_and(|range| range.len == part.size_bytes)
+                    })
+            })
+    }
+
+    /// An object of one part is its own evidence.
+    fn take_as_one_part(&mut self, facts: &ObjectFacts) -> bool {
+        if self.record.plan.parts_for(facts.size_bytes) != Some(1) || self.record.upload != UploadState::None {
+            return false;
+        }
+        self.table = crate::PartTable::default();
+        self.table.insert(
+            crate::PartNumber::FIRST,
+            Part {
+                size_bytes: facts.size_bytes,
+                etag: facts.etag.clone(),
+                crc: facts.crc,
+                stored_at: self.record.started_at,
+                uploads: 1,
+                proven: None,
+                dirty: false,
+            },
+        );
+        true
+    }
+
+    /// The object has been made: is it what was sent?
+    fn check_object(&mut self, facts: Option<&ObjectFacts>, now: Now) {
+        let expected = self.table.checksum();
+        let good = facts.is_some_and(|facts| {
+            facts.size_bytes == self.table.bytes()
+                && facts.token.as_ref().is_none_or(|token| *token == self.record.token())
+                && (facts.crc.is_none() || expected.is_none() || facts.crc == expected)
+        });
+        if good {
+            self.object = ObjectState::Checked;
+            self.record.checksum = expected;
+            if let Some(facts) = facts {
+                self.object_bytes = facts.size_bytes;
+                self.record.etag = Some(facts.etag.clone());
+            }
+            return;
+        }
+        self.refusals += 1;
+        if facts.is_none() && self.refusals < super::MAX_REFUSALS {
+            // Not yet visible? Ask again before building it anew.
+            self.patience.failed(crate::Trouble::Outage, now.tick);
+            return;
+        }
+        self.patience.failed(crate::Trouble::Denied, now.tick);
+        self.restart_without_upload();
+    }
+
+    /// Begins anew after the upload has become an object.
+    pub(super) fn restart_without_upload(&mut self) {
+        self.record.upload = UploadState::None;
+        self.course = Course::Restarting;
+        if self.record.state == State::PendingCompletion {
+            self.unsaved = true;
+        }
+    }
+}
+
+/// The store refuses to complete with the parts that it lists itself.
+const MAX_REFUSALS_WITH_SAME_PARTS: u32 = super::MAX_REFUSALS;

@@ -1,0 +1,200 @@
+//! What the machine has seen of the file, and whether the recording has ended.
+
+use std::collections::VecDeque;
+
+use super::messages::Policy;
+use crate::{FileVersion, Observation, Tick, Writers};
+
+/// Two looks that hints ask for are at least this far apart.
+const LOOK_INTERVAL_MS: u64 = 250;
+/// Somebody who keeps the file open is asked for again after between these times.
+const ASK_AGAIN_MS: (u64, u64) = (250, 5_000);
+/// Marks of growth that are kept while nothing can be sent.
+const MAX_MARKS: usize = 32;
+
+/// Whether a recording has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ending {
+    /// Nobody is writing any more.
+    Ended,
+    /// Not yet: ask for the writers then.
+    AskAt(Tick),
+}
+
+/// The file as it was seen, and when.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sight {
+    latest: Option<(Observation, Tick)>,
+    /// No change since then, and nobody closed it since then.
+    quiet_since: Tick,
+    /// The last answer about writers.
+    asked: Option<(Writers, Tick)>,
+    /// When somebody who could write closed the file, if nothing was written since.
+    closed_at: Option<Tick>,
+    /// When the name lost its temp suffix, if nothing was written since.
+    final_name_at: Option<Tick>,
+    /// The name has a temp suffix.
+    temp_name: bool,
+    /// The name without the temp suffix belongs to another file.
+    final_name_taken: bool,
+    /// A look is under way; `true` if it asks for the writers.
+    looking: Option<bool>,
+    /// A hint came that no look has followed yet.
+    touched: bool,
+    /// How far the content reached, and when that was first seen.
+    growth: VecDeque<(Tick, u64)>,
+}
+
+impl Sight {
+    pub(super) fn new(temp_name: bool) -> Self {
+        Self { temp_name, ..Self::default() }
+    }
+
+    pub(super) fn latest(&self) -> Option<&Observation> {
+        self.latest.as_ref().map(|(observation, _)| observation)
+    }
+
+    /// Notes that a look found nothing to look at.
+    pub(super) fn unseen(&mut self) {
+        self.looking = None;
+    }
+
+    pub(super) fn touch(&mut self) {
+        self.touched = true;
+    }
+
+    pub(super) fn closed(&mut self, now: Tick) {
+        self.closed_at = Some(now);
+        self.touched = true;
+        self.quiet_since = self.quiet_since.max(now);
+        self.asked = None;
+    }
+
+    pub(super) fn renamed(&mut self, temp_name: bool, final_name: bool, now: Tick) {
+        self.temp_name = temp_name;
+        self.final_name_at = final_name.then_some(now);
+        self.final_name_taken = false;
+        self.touched = true;
+        self.asked = None;
+    }
+
+    pub(super) fn final_name_taken(&mut self, taken: bool) {
+        self.final_name_taken = taken;
+    }
+
+    /// Notes that a look was asked for.
+    pub(super) fn look(&mut self, ask_writers: bool) {
+        self.looking = Some(ask_writers);
+        self.touched = false;
+    }
+
+    pub(super) fn is_looking(&self) -> bool {
+        self.looking.is_some()
+    }
+
+    /// Takes in an observation, and tells whether the file is another than before.
+    pub(super) fn observe(&mut self, seen: Observation, now: Tick) -> bool {
+        self.looking = None;
+        let changed_at = now.minus(seen.age_ms);
+        let before = self.latest.replace((seen, now));
+        let changed = match before {
+            None => {
+                self.quiet_since = changed_at;
+                true
+            }
+            Some((old, at)) if old.version != seen.version => {
+                // Not before the last look, whatever the clock on the wall says.
+                self.quiet_since = self.quiet_since.max(changed_at.max(at));
+                let written = old.version.size != seen.version.size || old.version.mtime_ns != seen.version.mtime_ns;
+                if written {
+                    // A hint that came after the last write still holds.
+                    self.closed_at = self.closed_at.filter(|hint| *hint >= changed_at);
+                    self.final_name_at = self.final_name_at.filter(|hint| *hint >= changed_at);
+                }
+                true
+            }
+            Some(_) => false,
+        };
+        if seen.writers != Writers::NotAsked {
+            self.asked = Some((seen.writers, now));
+        }
+        let first_seen = before.map_or(changed_at, |(_, at)| at);
+        if self.growth.back().is_none_or(|(_, end)| seen.content_end > *end) {
+            if self.growth.len() == MAX_MARKS {
+                self.growth.pop_back();
+            }
+            self.growth.push_back((first_seen, seen.content_end));
+        }
+        changed
+    }
+
+    /// When the oldest bytes behind `covered` were first seen.
+    pub(super) fn unsent_since(&mut self, covered: u64) -> Option<Tick> {
+        let end = self.latest()?.content_end;
+        while self.growth.front().is_some_and(|(_, mark)| *mark <= covered) {
+            self.growth.pop_front();
+        }
+        while self.growth.back().is_some_and(|(_, mark)| *mark > end) && self.growth.len() > 1 {
+            self.growth.pop_back(); // the file has shrunk
+        }
+        if end <= covered { None } else { self.growth.front().map(|(at, _)| *at) }
+    }
+
+    /// The version that the file surely keeps until somebody writes and moves its timestamps:
+    /// nobody had it open for writing, and the timestamps had settled.
+    pub(super) fn settled(&self, now: Tick) -> Option<FileVersion> {
+        let (seen, _) = self.latest?;
+        let (writers, asked_at) = self.asked?;
+        let quiet_ms = now.since(self.quiet_since);
+        let enough = match writers {
+            Writers::None => seen.version.settle_ms(),
+            Writers::Unknowable => seen.version.settle_ms().max(2_100),
+            Writers::Open | Writers::NotAsked => return None,
+        };
+        (asked_at >= self.quiet_since && quiet_ms >= enough).then_some(seen.version)
+    }
+
+    /// Whether the recording has ended, by what was seen so far.
+    ///
+    /// Nobody has it open, and it has been quiet for the grace (or has got its final name, or,
+    /// under a temp name, has been quiet for the idle timeout). Where writers cannot be known:
+    /// it was closed and has been quiet for the grace, or has been quiet for the idle timeout.
+    pub(super) fn ending(&self, policy: &Policy, now: Tick) -> Ending {
+        let Some((seen, _)) = self.latest else { return Ending::AskAt(now) };
+        let settle = seen.version.settle_ms();
+        let grace = match (self.final_name_at.is_some(), self.temp_name) {
+            (true, _) => 0,
+            (false, true) => policy.idle_timeout_ms,
+            (false, false) => policy.close_grace_ms,
+        };
+        let due = self.quiet_since.plus(grace.max(settle));
+        if self.temp_name && self.final_name_taken {
+            return Ending::AskAt(now.max(due).plus(ASK_AGAIN_MS.1));
+        }
+        if now < due {
+            return Ending::AskAt(due);
+        }
+        match self.asked {
+            Some((writers, at)) if at >= due => match writers {
+                Writers::None => Ending::Ended,
+                Writers::Open | Writers::NotAsked => {
+                    Ending::AskAt(at.plus(policy.close_grace_ms.clamp(ASK_AGAIN_MS.0, ASK_AGAIN_MS.1)))
+                }
+                Writers::Unknowable => {
+                    let idle = self.quiet_since.plus(policy.idle_timeout_ms.max(grace).max(settle));
+                    let told = self.closed_at.is_some() || self.final_name_at.is_some();
+                    if told || at >= idle { Ending::Ended } else { Ending::AskAt(idle) }
+                }
+            },
+            _ => Ending::AskAt(now),
+        }
+    }
+
+    /// When a look is due because of a hint; `None` if no hint is open.
+    pub(super) fn look_due(&self) -> Option<Tick> {
+        if !self.touched || self.is_looking() {
+            return None;
+        }
+        Some(self.latest.map_or(Tick(0), |(_, at)| at.plus(LOOK_INTERVAL_MS)))
+    }
+}

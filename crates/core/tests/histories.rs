@@ -1,0 +1,39 @@
+//! Random histories of one recording: everything a recorder, a store, a checkpoint and a crash
+//! can do, against models of them.
+//!
+//! A failing history prints its seed: `REELTIME_SEED=… cargo test -p reeltime-core --test
+//! histories` replays it, with every step on stderr. `REELTIME_HISTORIES` sets how many are tried.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs)]
+
+mod model;
+
+use model::World;
+
+fn histories() -> u64 {
+    std::env::var("REELTIME_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
+}
+
+#[test]
+fn a_completed_object_is_the_file_whatever_happens() {
+    if let Some(seed) = std::env::var("REELTIME_SEED").ok().and_then(|text| text.parse().ok()) {
+        World::new(seed, true).live();
+        return;
+    }
+    let mut seen = model::Seen::default();
+    for seed in 0..histories() {
+        let result = std::panic::catch_unwind(|| World::new(seed, false).live());
+        match result {
+            Ok(one) => seen.add(&one),
+            Err(panic) => {
+                eprintln!("history {seed} failed; replay it with REELTIME_SEED={seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    eprintln!("{seen:?}");
+    // The histories have been where it matters.
+    for (what, count) in seen.counts() {
+        assert!(count > 0, "no history has seen: {what}");
+    }
+}

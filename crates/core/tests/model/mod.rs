@@ -1,0 +1,721 @@
+//! A recording, a store, a checkpoint and the process between them, as models.
+
+mod store;
+
+use std::path::PathBuf;
+
+use reeltime_core::{
+    Action, ByteRange, Crc64Nvme, FileVersion, Input, Limits, Now, ObjectKey, Observation, Part, PartNumber, PartPlan,
+    PartTable, PlanKind, Policy, State, StreamId, StreamMachine, StreamRecord, Tick, Trouble, UploadState, WallTime,
+    Writers,
+};
+use store::Store;
+
+/// What histories came across, so that a test can tell that they came far enough.
+#[derive(Default, Debug)]
+pub struct Seen {
+    pub completed: u64,
+    pub failed: u64,
+    pub crashes: u64,
+    pub resent_parts: u64,
+    pub lost_answers: u64,
+    pub vanished: u64,
+    pub reopened: u64,
+    pub put_whole: u64,
+    pub head_decided: u64,
+    pub tail_parts: u64,
+    pub restarts: u64,
+}
+
+impl Seen {
+    pub fn add(&mut self, other: &Self) {
+        self.completed += other.completed;
+        self.failed += other.failed;
+        self.crashes += other.crashes;
+        self.resent_parts += other.resent_parts;
+        self.lost_answers += other.lost_answers;
+        self.vanished += other.vanished;
+        self.reopened += other.reopened;
+        self.put_whole += other.put_whole;
+        self.head_decided += other.head_decided;
+        self.tail_parts += other.tail_parts;
+        self.restarts += other.restarts;
+    }
+
+    pub fn counts(&self) -> [(&'static str, u64); 11] {
+        [
+            ("a completed object", self.completed),
+            ("a failed stream", self.failed),
+            ("a crash", self.crashes),
+            ("a part sent again", self.resent_parts),
+            ("a lost answer", self.lost_answers),
+            ("a vanished upload", self.vanished),
+            ("a completed recording that went on", self.reopened),
+            ("an object in one request", self.put_whole),
+            ("a completion decided by HEAD", self.head_decided),
+            ("a flushed tail", self.tail_parts),
+            ("an upload begun anew", self.restarts),
+        ]
+    }
+}
+
+/// A small, reproducible source of chance.
+pub struct Chance(u64);
+
+impl Chance {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mixed = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        (mixed ^ (mixed >> 33)) % bound
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+struct File {
+    bytes: Vec<u8>,
+    mtime_ms: u64,
+    ctime_ms: u64,
+    inode: u64,
+}
+
+/// Everything there is.
+pub struct World {
+    chance: Chance,
+    loud: bool,
+    tick: u64,
+    /// The file under its name.
+    file: Option<File>,
+    /// The file that the process holds open after its name is gone.
+    unlinked: Option<File>,
+    writer_open: bool,
+    temp_name: bool,
+    key: ObjectKey,
+    /// Every content the file has had, with the tick it lasted until.
+    past: Vec<(u64, Vec<u8>)>,
+    store: Store,
+    record: Option<StreamRecord>,
+    parts: Vec<(u32, PartNumber, Part)>,
+    machine: Option<StreamMachine>,
+    under_way: Vec<Action>,
+    hints: Vec<Input>,
+    wake_at: Option<u64>,
+    faults: bool,
+    policy: Policy,
+    /// Tick of the last effect that made an object.
+    made_at: u64,
+    etag_is_md5: bool,
+    writers_known: bool,
+    seen: Seen,
+}
+
+const LIMITS: Limits = Limits { max_parts: 80, min_part_bytes: 5, max_part_bytes: 32, max_object_bytes: 4_000 };
+
+impl World {
+    pub fn new(seed: u64, loud: bool) -> Self {
+        let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d);
+        chance.below(2);
+        let kind = if chance.one_in(2) { PlanKind::Growing } else { PlanKind::Uniform };
+        let policy = Policy {
+            close_grace_ms: [0, 100, 2_000][chance.below(3) as usize],
+            idle_timeout_ms: 5_000,
+            tail_flush_ms: [None, Some(500), Some(3_000)][chance.below(3) as usize],
+            parallel_parts: 1 + chance.below(4) as usize,
+            single_request_bytes: [0, 8][chance.below(2) as usize],
+            plan_kind: kind,
+        };
+        let store = Store::new(LIMITS, chance.one_in(2), chance.one_in(2));
+        let etag_is_md5 = chance.one_in(2);
+        let writers_known = !chance.one_in(4);
+        let temp_name = chance.one_in(3);
+        Self {
+            loud,
+            tick: 1 << 40,
+            file: None,
+            unlinked: None,
+            writer_open: false,
+            temp_name,
+            key: ObjectKey::from_bytes(b"a.mp4".to_vec()),
+            past: Vec::new(),
+            store,
+            record: None,
+            parts: Vec::new(),
+            machine: None,
+            under_way: Vec::new(),
+            hints: Vec::new(),
+            wake_at: None,
+            faults: true,
+            policy,
+            made_at: 0,
+            etag_is_md5,
+            writers_known,
+            chance,
+            seen: Seen::default(),
+        }
+    }
+
+    /// One history: a while of everything, then quiet; at the end all must be well.
+    pub fn live(mut self) -> Seen {
+        let steps = 20 + self.chance.below(250);
+        for _ in 0..steps {
+            match self.chance.below(10) {
+                0..3 => self.recorder_acts(),
+                3 if self.chance.one_in(4) => self.crash(),
+                3 if self.chance.one_in(3) => {
+                    if self.store.vanish_one(&mut self.chance) {
+                        self.seen.vanished += 1;
+                        self.say("an upload vanishes");
+                    }
+                }
+                3 | 4 => self.time_passes(),
+                _ => self.process_acts(),
+            }
+        }
+        self.faults = false;
+        self.writer_open = false;
+        self.say("quiet from here");
+        self.supervise();
+        let mut left = 5_000;
+        while self.machine.is_some() || self.needs_look() {
+            self.supervise();
+            if self.under_way.is_empty() && self.hints.is_empty() {
+                let wake = self.wake_at.take().expect("a machine that is not finished waits for something");
+                self.tick = self.tick.max(wake);
+                self.give(Input::Woken);
+            } else {
+                self.process_acts();
+            }
+            left -= 1;
+            assert!(left > 0, "the stream is stuck: {:#?}", self.machine);
+        }
+        self.all_is_well();
+        self.seen
+    }
+
+    fn say(&self, what: impl std::fmt::Display) {
+        if self.loud {
+            eprintln!("{:>9} {what}", self.tick - (1 << 40));
+        }
+    }
+
+    // ---- the recorder
+
+    fn recorder_acts(&mut self) {
+        let stamp = self.tick / 4 * 4; // the kernel's clock is coarse
+        if let Some(file) = &self.file {
+            self.past.push((self.tick, file.bytes.clone()));
+        }
+        let live = self.is_live();
+        let Some(file) = self.file.as_mut() else {
+            if self.unlinked.is_none() && self.chance.one_in(2) {
+                let inode = 1 + self.chance.below(3);
+                self.file = Some(File { bytes: Vec::new(), mtime_ms: stamp, ctime_ms: stamp, inode });
+                self.writer_open = true;
+                self.say("created");
+            }
+            return;
+        };
+        let mut hint = Input::Touched;
+        let what;
+        match self.chance.below(14) {
+            0..6 => {
+                let most = if self.chance.one_in(5) { 60 } else { 9 };
+                let many = 1 + self.chance.below(most);
+                let bytes: Vec<u8> = (0..many).map(|_| 1 + self.chance.below(255) as u8).collect();
+                if file.bytes.len() + bytes.len() < 900 {
+                    file.bytes.extend(bytes);
+                }
+                what = "append";
+            }
+            6 | 7 => {
+                if !file.bytes.is_empty() {
+                    let at =
+                        if self.chance.one_in(2) { 0 } else { self.chance.below(file.bytes.len() as u64) as usize };
+                    file.bytes[at] = 1 + self.chance.below(255) as u8;
+                }
+                what = "rewrite";
+            }
+            8 => {
+                file.bytes.splice(0..0, [7, 7, 7]);
+                what = "shift";
+            }
+            9 => {
+                let len = self.chance.below(file.bytes.len() as u64 + 1) as usize;
+                file.bytes.truncate(if self.chance.one_in(2) { 0 } else { len });
+                what = "truncate";
+            }
+            10 => {
+                let len = file.bytes.len() + self.chance.below(30) as usize;
+                file.bytes.resize(len, 0);
+                what = "preallocate";
+            }
+            11 if self.chance.one_in(4) => {
+                if self.machine.is_some() {
+                    self.unlinked = self.file.take();
+                } else {
+                    self.file = None;
+                }
+                self.say("delete");
+                self.hints.push(Input::Touched);
+                return;
+            }
+            12 if self.temp_name => {
+                self.temp_name = false;
+                file.ctime_ms = stamp;
+                self.say("renamed to its final name");
+                let path = PathBuf::from("/r/a.mp4");
+                self.hints.push(Input::Renamed { path, key: self.key.clone(), final_name: true });
+                return;
+            }
+            12 if self.chance.one_in(8) && live => {
+                self.key = ObjectKey::from_bytes(b"b.mp4".to_vec());
+                file.ctime_ms = stamp;
+                self.say("renamed to another key");
+                let path = PathBuf::from("/r/b.mp4");
+                self.hints.push(Input::Renamed { path, key: self.key.clone(), final_name: false });
+                return;
+            }
+            _ => {
+                self.writer_open = !self.writer_open;
+                self.say(if self.writer_open { "opened" } else { "closed" });
+                if !self.writer_open {
+                    hint = Input::WriterClosed;
+                }
+                if self.chance.one_in(8) {
+                    return; // the event is lost
+                }
+                self.hints.push(hint);
+                return;
+            }
+        }
+        file.mtime_ms = stamp;
+        file.ctime_ms = stamp;
+        let was_closed = !std::mem::replace(&mut self.writer_open, true);
+        if was_closed {
+            self.writer_open = false; // opened, written and closed
+        }
+        let len = file.bytes.len();
+        self.say(format!("{what}: {len} bytes"));
+        if !self.chance.one_in(8) {
+            self.hints.push(hint);
+            if was_closed {
+                self.hints.push(Input::WriterClosed);
+            }
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        self.machine
+            .as_ref()
+            .is_some_and(|machine| matches!(machine.record().state, State::Active | State::PendingCompletion))
+    }
+
+    // ---- the process
+
+    fn open_file(&self) -> Option<(&File, bool)> {
+        self.unlinked.as_ref().map(|file| (file, false)).or_else(|| self.file.as_ref().map(|file| (file, true)))
+    }
+
+    fn version(&self) -> Option<FileVersion> {
+        self.open_file().map(|(file, _)| FileVersion {
+            size: file.bytes.len() as u64,
+            mtime_ns: file.mtime_ms as i64 * 1_000_000 + 1,
+            ctime_ns: file.ctime_ms as i64 * 1_000_000 + 1,
+            inode: file.inode,
+        })
+    }
+
+    /// What the supervisor does at a scan: is there a file that no machine cares for?
+    fn needs_look(&self) -> bool {
+        let Some(version) = self.version() else { return false };
+        match &self.record {
+            None => true,
+            Some(record) => match record.state {
+                State::Completed | State::Failed if record.key != self.key => true,
+                State::Completed => !record.version.is_some_and(|known| known.same_content(&version)),
+                State::Failed => record.version != Some(version),
+                _ => true,
+            },
+        }
+    }
+
+    fn supervise(&mut self) {
+        if self.machine.is_some() {
+            return;
+        }
+        self.unlinked = None; // nobody holds it open
+        let live = self.record.as_ref().is_some_and(|r| matches!(r.state, State::Active | State::PendingCompletion));
+        if !live && !self.needs_look() {
+            return;
+        }
+        if !live && self.record.as_ref().is_some_and(|record| record.key != self.key) {
+            // A file that got a new name after its stream had ended is a new recording.
+            self.record = None;
+            self.parts.clear();
+        }
+        if self.record.is_none() {
+            let plan = PartPlan::new(self.policy.plan_kind, 8, LIMITS).unwrap();
+            self.record = Some(StreamRecord {
+                id: StreamId(uuid::Uuid::from_u128(u128::from(self.chance.below(u64::MAX)))),
+                node: "n".into(),
+                epoch: 1,
+                source: "/r".into(),
+                path: "/r/a.mp4".into(),
+                key: self.key.clone(),
+                state: State::Active,
+                reason: None,
+                generation: 1,
+                upload: UploadState::None,
+                plan,
+                version: None,
+                size_bytes: 0,
+                etag: None,
+                checksum: None,
+                started_at: WallTime(0),
+                completed_at: None,
+            });
+        }
+        let record = self.record.clone().unwrap();
+        if record.state == State::Completed {
+            self.seen.reopened += 1;
+        }
+        let mut table = PartTable::default();
+        for (generation, number, part) in &self.parts {
+            if *generation == record.generation {
+                table.insert(*number, part.clone());
+            }
+        }
+        let other_key = (record.key != self.key).then(|| self.key.clone());
+        self.say(format!("machine starts: {} {:?} {} parts", record.state, record.upload, table.len()));
+        self.machine = Some(StreamMachine::new(self.policy, record, table, self.temp_name));
+        self.hints.clear();
+        self.wake_at = None;
+        if let Some(key) = other_key {
+            self.give(Input::Renamed { path: "/r/b.mp4".into(), key, final_name: false });
+        }
+        self.give(Input::Start);
+    }
+
+    fn crash(&mut self) {
+        if self.machine.is_none() {
+            return;
+        }
+        self.say("crash");
+        self.seen.crashes += 1;
+        for action in std::mem::take(&mut self.under_way) {
+            if self.chance.one_in(2) {
+                let _ = self.effect(&action); // it took effect, and nobody heard of it
+            }
+        }
+        self.machine = None;
+        self.unlinked = None;
+        self.hints.clear();
+    }
+
+    fn process_acts(&mut self) {
+        self.supervise();
+        if self.machine.is_none() {
+            return;
+        }
+        if !self.hints.is_empty() && self.chance.one_in(2) {
+            let hint = self.hints.remove(0);
+            return self.give(hint);
+        }
+        if self.under_way.is_empty() {
+            match self.wake_at {
+                Some(at) if at <= self.tick => {
+                    self.wake_at = None;
+                    self.give(Input::Woken);
+                }
+                _ if !self.hints.is_empty() => {
+                    let hint = self.hints.remove(0);
+                    self.give(hint);
+                }
+                _ => {}
+            }
+            return;
+        }
+        let which = self.chance.below(self.under_way.len() as u64) as usize;
+        let action = self.under_way.swap_remove(which);
+        self.tick += self.chance.below(20);
+        let input = self.carry_out(action);
+        self.give(input);
+    }
+
+    fn time_passes(&mut self) {
+        let most = [50, 1_000, 10_000][self.chance.below(3) as usize];
+        self.tick += self.chance.below(most);
+        if self.wake_at.is_some_and(|at| at <= self.tick) && self.machine.is_some() {
+            self.wake_at = None;
+            self.give(Input::Woken);
+        }
+    }
+
+    fn give(&mut self, input: Input) {
+        let now = Now { tick: Tick(self.tick), wall: WallTime(self.tick as i64) };
+        let Some(machine) = self.machine.as_mut() else { return };
+        let text = if self.loud { format!("→ {input:?}") } else { String::new() };
+        let actions = machine.handle(input, now);
+        let generation = machine.record().generation;
+        if self.loud {
+            self.say(text);
+        }
+        if self.record.as_ref().is_some_and(|record| record.generation < generation) {
+            self.seen.restarts += 1;
+        }
+        for action in actions {
+            if self.loud {
+                self.say(format!("    {action:?}"));
+            }
+            match action {
+                Action::WakeAt(at) => self.wake_at = Some(at.0),
+                Action::Done => {
+                    self.seen.completed += 1;
+                    self.object_is_the_file();
+                    self.machine = None;
+                    self.under_way.clear();
+                    self.unlinked = None;
+                    return;
+                }
+                Action::GivenUp(_) => {
+                    self.seen.failed += 1;
+                    assert_eq!(self.record.as_ref().map(|record| record.state), Some(State::Failed));
+                    assert!(self.store.uploads_of(&self.key).is_empty(), "a failed stream leaves no upload");
+                    self.machine = None;
+                    self.under_way.clear();
+                    self.unlinked = None;
+                    return;
+                }
+                Action::SendPart { .. } | Action::VerifyPart { .. } | Action::Observe { .. } => {
+                    self.under_way.push(action);
+                }
+                exclusive => {
+                    let others = self.under_way.iter().filter(|other| {
+                        !matches!(other, Action::SendPart { .. } | Action::VerifyPart { .. } | Action::Observe { .. })
+                    });
+                    assert_eq!(others.count(), 0, "{exclusive:?} while another such request is under way");
+                    self.under_way.push(exclusive);
+                }
+            }
+        }
+        if self.machine.as_ref().is_some_and(|machine| machine.record().state == State::Completed)
+            && self.under_way.is_empty()
+            && self.wake_at.is_none()
+            && self.file.is_none()
+            && self.unlinked.is_none()
+        {
+            self.machine = None; // completed, and the file is gone: nothing will ever follow
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) -> Input {
+        let store_call = !matches!(action, Action::Observe { .. } | Action::VerifyPart { .. } | Action::Save(_));
+        if self.faults && store_call && self.chance.one_in(6) {
+            let trouble = if self.chance.one_in(5) { Trouble::Denied } else { Trouble::Outage };
+            return failed(&action, trouble); // before any effect
+        }
+        let answer = self.effect(&action);
+        if self.faults && store_call && self.chance.one_in(6) {
+            self.seen.lost_answers += 1;
+            return failed(&action, Trouble::Outage); // after the effect
+        }
+        answer
+    }
+
+    /// Lets an action take effect on the models.
+    fn effect(&mut self, action: &Action) -> Input {
+        match action {
+            Action::Observe { ask_writers } => self.look(*ask_writers),
+            Action::Save(record) => {
+                let before = self.record.as_ref().unwrap();
+                assert!(before.state.may_become(record.state), "{} → {}", before.state, record.state);
+                self.record = Some((**record).clone());
+                Input::Saved
+            }
+            Action::CreateUpload => {
+                let record = self.machine.as_ref().map(|m| m.record().clone()).unwrap();
+                assert!(
+                    matches!(self.record.as_ref().unwrap().upload, UploadState::Creating { .. }),
+                    "the intent is durable before the upload is begun"
+                );
+                let upload_id = self.store.create(&record.key, &record.token(), self.tick);
+                Input::UploadCreated { upload_id }
+            }
+            Action::ListUploads => {
+                let key = self.machine.as_ref().unwrap().record().key.clone();
+                Input::UploadsListed(self.store.list_uploads(&key))
+            }
+            Action::ListParts { upload_id } => match self.store.list_parts(upload_id) {
+                Some(parts) => Input::PartsListed(parts),
+                None => Input::Failed(Trouble::NoSuchUpload),
+            },
+            Action::SendPart { upload_id, generation, number, range, uploads, settled, .. } => {
+                self.send_part(upload_id, *generation, *number, *range, *uploads, *settled)
+            }
+            Action::VerifyPart { number, range, crc, etag } => {
+                let read_at = self.version();
+                let Some((bytes, read_at)) = self.read(*range).zip(read_at) else {
+                    return Input::PartVerified {
+                        number: *number,
+                        crc: Crc64Nvme::EMPTY,
+                        matches: false,
+                        read_at: FileVersion { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 },
+                    };
+                };
+                let actual = Crc64Nvme::of(&bytes);
+                let matches = match crc {
+                    Some(crc) => *crc == actual,
+                    None => self.etag_is_md5 && store::etag_of(&bytes) == *etag,
+                };
+                Input::PartVerified { number: *number, crc: actual, matches, read_at }
+            }
+            Action::Complete { upload_id, parts, size_bytes, crc } => {
+                let answer = self.store.complete(upload_id, parts, *crc, *size_bytes);
+                match answer {
+                    Ok(etag) => {
+                        self.made_at = self.tick;
+                        Input::ObjectCompleted { etag: Some(etag) }
+                    }
+                    Err(trouble) => Input::Failed(trouble),
+                }
+            }
+            Action::PutObject { size_bytes, settled } => {
+                let read_at = self.version();
+                let range = ByteRange { offset: 0, len: *size_bytes };
+                let Some((bytes, read_at)) = self.read(range).zip(read_at) else {
+                    return Input::Failed(Trouble::SourceChanged);
+                };
+                self.seen.put_whole += 1;
+                let record = self.machine.as_ref().unwrap().record();
+                let (key, token, generation) = (record.key.clone(), record.token(), record.generation);
+                let etag = self.store.put(&key, &token, bytes.clone());
+                self.made_at = self.tick;
+                let part = self.part(&bytes, etag, 1, settled.filter(|version| *version == read_at));
+                if !bytes.is_empty() {
+                    self.parts.retain(|(_, known, _)| *known != PartNumber::FIRST);
+                    self.parts.push((generation, PartNumber::FIRST, part.clone()));
+                }
+                Input::ObjectPut { part }
+            }
+            Action::Head => {
+                let record = self.machine.as_ref().unwrap().record();
+                let facts = self.store.head(&record.key.clone());
+                if facts.as_ref().is_some_and(|facts| facts.token.as_deref() == Some(&record.token())) {
+                    self.seen.head_decided += 1;
+                }
+                Input::HeadAnswered(facts)
+            }
+            Action::Abort { upload_id } => {
+                self.store.abort(upload_id);
+                Input::UploadAborted
+            }
+            Action::Describe(whole) => {
+                let sum: u64 = whole.parts.iter().map(|(_, range, _)| range.len).sum();
+                assert_eq!(sum, whole.record.size_bytes, "the chunks make up the object");
+                Input::Described
+            }
+            Action::WakeAt(_) | Action::Done | Action::GivenUp(_) => unreachable!("not carried out"),
+        }
+    }
+
+    fn look(&mut self, ask_writers: bool) -> Input {
+        let Some(version) = self.version() else { return Input::SourceMissing };
+        let (file, linked) = self.open_file().unwrap();
+        let content_end = file.bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
+        let age_ms = self.tick.saturating_sub(file.mtime_ms.max(file.ctime_ms));
+        let writers = match (ask_writers, self.writers_known, self.writer_open) {
+            (false, ..) => Writers::NotAsked,
+            (true, false, _) => Writers::Unknowable,
+            (true, true, true) => Writers::Open,
+            (true, true, false) => Writers::None,
+        };
+        Input::Observed(Observation { version, content_end, age_ms, writers, linked })
+    }
+
+    fn read(&self, range: ByteRange) -> Option<Vec<u8>> {
+        let (file, _) = self.open_file()?;
+        file.bytes.get(range.offset as usize..range.end() as usize).map(<[u8]>::to_vec)
+    }
+
+    fn part(&self, bytes: &[u8], etag: String, uploads: u32, proven: Option<FileVersion>) -> Part {
+        Part {
+            size_bytes: bytes.len() as u64,
+            etag,
+            crc: Some(Crc64Nvme::of(bytes)),
+            stored_at: WallTime(self.tick as i64),
+            uploads,
+            proven,
+            dirty: false,
+        }
+    }
+
+    fn send_part(
+        &mut self,
+        upload_id: &str,
+        generation: u32,
+        number: PartNumber,
+        range: ByteRange,
+        uploads: u32,
+        settled: Option<FileVersion>,
+    ) -> Input {
+        let refused = |trouble| Input::PartFailed { number, generation, trouble };
+        let Some((bytes, read_at)) = self.read(range).zip(self.version()) else {
+            return refused(Trouble::SourceChanged);
+        };
+        assert!(!bytes.is_empty() && bytes.len() as u64 <= LIMITS.max_part_bytes, "a part that no store takes");
+        assert!(number.get() <= LIMITS.max_parts, "a part number that no store takes");
+        if uploads > 1 {
+            self.seen.resent_parts += 1;
+        }
+        if bytes.len() < 8 {
+            self.seen.tail_parts += 1;
+        }
+        let Some(etag) = self.store.put_part(upload_id, number, &bytes, self.tick) else {
+            return refused(Trouble::NoSuchUpload);
+        };
+        let part = self.part(&bytes, etag, uploads, settled.filter(|version| *version == read_at));
+        if self.machine.is_some() {
+            // Stored in the checkpoint before it is reported; a crash may come between.
+            let recorded = !(self.faults && self.chance.one_in(12));
+            if recorded {
+                self.parts.retain(|(_, known, _)| *known != number);
+                self.parts.push((generation, number, part.clone()));
+            }
+        }
+        Input::PartStored { number, generation, part }
+    }
+
+    // ---- what must be so
+
+    fn object_is_the_file(&self) {
+        let object =
+            self.store.object(&self.machine.as_ref().unwrap().record().key).expect("a done stream has an object");
+        let now = self.open_file().map(|(file, _)| &file.bytes);
+        let then =
+            self.past.iter().filter(|(until, _)| *until >= self.made_at.saturating_sub(30)).map(|(_, bytes)| bytes);
+        assert!(
+            now.into_iter().chain(then).any(|bytes| bytes == object),
+            "the object is no content that the file has had since it was made"
+        );
+    }
+
+    fn all_is_well(&self) {
+        if let Some(file) = &self.file {
+            let record = self.record.as_ref().expect("every file becomes a stream");
+            assert_eq!(record.state, State::Completed, "{:?}", record.reason);
+            assert_eq!(self.store.object(&self.key), Some(&file.bytes), "the object equals the file");
+        }
+        assert!(self.store.all_uploads() == 0, "no upload is left behind");
+    }
+}
+
+fn failed(action: &Action, trouble: Trouble) -> Input {
+    match action {
+        Action::SendPart { number, generation, .. } => {
+            Input::PartFailed { number: *number, generation: *generation, trouble }
+        }
+        _ => Input::Failed(trouble),
+    }
+}
