@@ -358,7 +358,7 @@ impl StreamMachine {
 
     fn decide(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.course == Course::Finished {
-            return;
+            return out.push(Action::Retire);
         }
         let mut wake = Wake::default();
         if self.unsaved && self.request.is_none() {

@@ -269,4 +269,7 @@ pub enum Action {
     Done,
     /// The stream has failed and that is durable; its upload is gone.
     GivenUp(Reason),
+    /// There is nothing more to do here: the stream is completed and its file is gone, or it
+    /// belongs to another node now.
+    Retire,
 }

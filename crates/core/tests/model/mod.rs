@@ -488,6 +488,12 @@ impl World {
                     self.unlinked = None;
                     return;
                 }
+                Action::Retire => {
+                    self.machine = None;
+                    self.under_way.clear();
+                    self.unlinked = None;
+                    return;
+                }
                 Action::SendPart { .. } | Action::VerifyPart { .. } | Action::Observe { .. } => {
                     self.under_way.push(action);
                 }
@@ -499,14 +505,6 @@ impl World {
                     self.under_way.push(exclusive);
                 }
             }
-        }
-        if self.machine.as_ref().is_some_and(|machine| machine.record().state == State::Completed)
-            && self.under_way.is_empty()
-            && self.wake_at.is_none()
-            && self.file.is_none()
-            && self.unlinked.is_none()
-        {
-            self.machine = None; // completed, and the file is gone: nothing will ever follow
         }
     }
 
@@ -616,7 +614,7 @@ impl World {
                 assert_eq!(sum, whole.record.size_bytes, "the chunks make up the object");
                 Input::Described
             }
-            Action::WakeAt(_) | Action::Done | Action::GivenUp(_) => unreachable!("not carried out"),
+            Action::WakeAt(_) | Action::Done | Action::GivenUp(_) | Action::Retire => unreachable!("not carried out"),
         }
     }
 
