@@ -224,6 +224,7 @@ impl StreamMachine {
             Input::PartFailed { number, generation, trouble } => {
                 if generation == self.record.generation {
                     self.sending.remove(&number);
+                    self.verifying.remove(&number);
                     self.failed(trouble, now.tick);
                 }
             }
@@ -276,9 +277,7 @@ impl StreamMachine {
             // Where listing is never allowed, an upload whose id was lost cannot be found.
             (Request::ListUploads, Trouble::Denied | Trouble::Refused) if self.refusals >= MAX_LIST_DENIALS => {
                 self.refusals = 0;
-                self.record.upload = UploadState::None;
-                self.unreconciled = false;
-                self.unsaved = true;
+                self.no_upload_found();
                 return;
             }
             (Request::ListUploads, Trouble::Denied | Trouble::Refused) => {

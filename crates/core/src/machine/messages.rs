@@ -122,7 +122,7 @@ pub enum Input {
         /// What was sent.
         part: Part,
     },
-    /// Answer to [`Action::SendPart`]: it did not work.
+    /// Answer to [`Action::SendPart`] or [`Action::VerifyPart`]: it did not work.
     PartFailed {
         /// Which part.
         number: PartNumber,

@@ -31,9 +31,25 @@ impl StreamMachine {
             .into_iter()
             .filter(|upload| upload.key == self.record.key && upload.initiated.0 >= since.0 - CLOCK_SKEW_MS)
             .max_by_key(|upload| upload.initiated);
-        self.record.upload = newest.map_or(UploadState::None, |upload| UploadState::Open { id: upload.upload_id });
         self.unsaved = true;
-        self.unreconciled = self.record.upload != UploadState::None;
+        match newest {
+            Some(upload) => {
+                self.record.upload = UploadState::Open { id: upload.upload_id };
+                self.unreconciled = true;
+            }
+            None => self.no_upload_found(),
+        }
+    }
+
+    /// There is no upload of this generation, or none that can be found. Parts that were noted
+    /// of it went with it.
+    pub(super) fn no_upload_found(&mut self) {
+        self.record.upload = UploadState::None;
+        self.unsaved = true;
+        self.unreconciled = false;
+        if !self.table.is_empty() && self.course == Course::Going {
+            self.course = Course::Restarting;
+        }
     }
 
     /// Makes the table say what the store holds: it holds the parts, the checkpoint only

@@ -555,12 +555,8 @@ impl World {
             Action::VerifyPart { number, range, crc, etag } => {
                 let read_at = self.version();
                 let Some((bytes, read_at)) = self.read(*range).zip(read_at) else {
-                    return Input::PartVerified {
-                        number: *number,
-                        crc: Crc64Nvme::EMPTY,
-                        matches: false,
-                        read_at: FileVersion { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 },
-                    };
+                    let generation = self.machine.as_ref().map_or(0, |machine| machine.record().generation);
+                    return Input::PartFailed { number: *number, generation, trouble: Trouble::SourceChanged };
                 };
                 let actual = Crc64Nvme::of(&bytes);
                 let matches = match crc {

@@ -1,0 +1,245 @@
+//! [`StreamProcessor`]: drives one [`StreamMachine`], carries its actions out and feeds the
+//! results back.
+//!
+//! It decides nothing about the stream. What it adds is the outside: it holds the file open,
+//! so that a recording that is deleted meanwhile can still be read; it runs requests side by
+//! side and hands their answers to the machine one after the other.
+//!
+//! It can be dropped at any moment: the machine is built again from the checkpoint. An orderly
+//! stop lets requests under way end, because that saves sending their parts again.
+
+mod disposal;
+mod hands;
+mod looking;
+mod saving;
+
+use std::sync::Arc;
+
+use reeltime_core::{
+    Action, FileVersion, Input, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble,
+};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::CheckpointStore;
+use crate::clock;
+use crate::config::AfterUpload;
+use crate::events::{Event, EventBus, What};
+use crate::metadata::Describer;
+use crate::pacing::Pacer;
+use crate::storage::ObjectStore;
+use crate::uplink::Uplink;
+use crate::view::{Board, StreamView};
+use hands::Hands;
+
+/// What all processors share.
+#[derive(Clone)]
+pub struct Outside {
+    /// Where recordings go.
+    pub store: Arc<dyn ObjectStore>,
+    /// What survives a crash.
+    pub checkpoint: Arc<dyn CheckpointStore>,
+    /// Who describes recordings.
+    pub describer: Describer,
+    /// The limit on parts in flight.
+    pub uplink: Uplink,
+    /// The bandwidth limit.
+    pub pacer: Pacer,
+    /// The limit on parts that are read for comparison at the same time.
+    pub readers: Arc<Semaphore>,
+    /// Where events are told.
+    pub events: EventBus,
+    /// Where streams are shown.
+    pub board: Board,
+    /// What machines decide by.
+    pub policy: Policy,
+    /// What recorders append to a name while they write.
+    pub temp_suffixes: Arc<[String]>,
+    /// What becomes of the file afterwards.
+    pub after_upload: Arc<AfterUpload>,
+}
+
+/// How the work on a stream ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The stream as it was left.
+    pub record: StreamRecord,
+    /// The version of the file that was seen last.
+    pub seen: Option<FileVersion>,
+}
+
+/// The work on one stream.
+pub struct StreamProcessor {
+    outside: Outside,
+    machine: StreamMachine,
+    hands: Hands,
+    inbox: mpsc::UnboundedReceiver<Input>,
+    running: JoinSet<Vec<Input>>,
+    wake_at: Option<Tick>,
+    /// What went wrong last and is being waited out.
+    trouble: Option<Trouble>,
+    end: Option<End>,
+    stopping: bool,
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Done,
+    GivenUp(Reason),
+    Left,
+}
+
+impl StreamProcessor {
+    /// A processor for a stream that the checkpoint knows. `inbox` brings hints; it must stay
+    /// open for as long as the work goes on.
+    pub fn new(
+        outside: Outside,
+        record: StreamRecord,
+        table: PartTable,
+        inbox: mpsc::UnboundedReceiver<Input>,
+    ) -> Self {
+        let temp_name = reeltime_core::temp_suffix_of(&record.path, &outside.temp_suffixes).is_some();
+        let hands = Hands::new(outside.clone(), &record);
+        let machine = StreamMachine::new(outside.policy, record, table, temp_name);
+        Self {
+            outside,
+            machine,
+            hands,
+            inbox,
+            running: JoinSet::new(),
+            wake_at: None,
+            trouble: None,
+            end: None,
+            stopping: false,
+        }
+    }
+
+    /// Works until the stream is completed or failed, or belongs to somebody else, or `stop` is
+    /// cancelled and the requests under way have ended.
+    pub async fn run(mut self, stop: CancellationToken) -> Outcome {
+        self.give(Input::Start);
+        while self.end.is_none() {
+            if self.stopping && self.running.is_empty() {
+                self.end = Some(End::Left);
+                break;
+            }
+            tokio::select! {
+                Some(answers) = self.running.join_next() => match answers {
+                    Ok(inputs) => inputs.into_iter().for_each(|input| self.give(input)),
+                    Err(error) => self.request_died(&error),
+                },
+                Some(hint) = self.inbox.recv(), if !self.stopping => self.give(hint),
+                () = until(self.wake_at), if !self.stopping => {
+                    self.wake_at = None;
+                    self.give(Input::Woken);
+                }
+                () = stop.cancelled(), if !self.stopping => {
+                    self.stopping = true;
+                    self.hands.stop();
+                }
+            }
+        }
+        self.finish().await
+    }
+
+    /// Hands an input to the machine and begins what it asks for.
+    fn give(&mut self, input: Input) {
+        if self.end.is_some() {
+            return;
+        }
+        self.note(&input);
+        for action in self.machine.handle(input, clock::now()) {
+            match action {
+                Action::WakeAt(at) => self.wake_at = Some(at),
+                Action::Done => self.end = Some(End::Done),
+                Action::GivenUp(reason) => self.end = Some(End::GivenUp(reason)),
+                Action::Retire => self.end = Some(End::Left),
+                // While stopping, only what is already so is written down.
+                action if self.stopping && !matches!(action, Action::Save(_)) => {}
+                action => self.hands.begin(action, self.machine.record(), &mut self.running),
+            }
+        }
+        self.show();
+    }
+
+    /// A request that panicked is a bug. Its answer will never come, so the machine is left and
+    /// built again from the checkpoint.
+    fn request_died(&mut self, error: &tokio::task::JoinError) {
+        if !error.is_cancelled() {
+            let message = format!("a request panicked: {error}");
+            self.tell(What::Notice { message, hint: "this is a bug; the stream goes on from its checkpoint".into() });
+        }
+        self.end = Some(End::Left);
+    }
+
+    /// Tells what an input means, and keeps what later actions need of it.
+    fn note(&mut self, input: &Input) {
+        match input {
+            Input::Renamed { path, .. } => self.hands.renamed(path.clone()),
+            Input::Observed(seen) => self.hands.observed(*seen),
+            Input::UploadCreated { upload_id } => self.tell(What::UploadCreated { upload_id: upload_id.clone() }),
+            Input::UploadAborted => self.tell(What::UploadAborted),
+            Input::PartStored { .. } | Input::ObjectPut { .. } | Input::ObjectCompleted { .. } => self.trouble = None,
+            Input::Failed(trouble) | Input::PartFailed { trouble, .. } => self.trouble = Some(*trouble),
+            _ => {}
+        }
+    }
+
+    fn tell(&self, what: What) {
+        let record = self.machine.record();
+        self.outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
+    }
+
+    fn show(&self) {
+        let record = self.machine.record();
+        let mut view = StreamView::of_record(record, self.outside.store.full_key(&record.key));
+        view.size_bytes = self.machine.size_bytes();
+        view.uploaded_bytes = self.machine.table().bytes().min(view.size_bytes);
+        view.parts_total = record.plan.parts_for(view.size_bytes).unwrap_or(0);
+        view.parts_sent = u32::try_from(self.machine.table().len()).unwrap_or(u32::MAX);
+        view.lag_seconds = self.machine.lag_ms(clock::now().tick) as f64 / 1000.0;
+        view.reason = view.reason.or_else(|| self.trouble.map(|trouble| waiting_for(trouble).to_owned()));
+        self.outside.board.show(record.id, view);
+    }
+
+    async fn finish(mut self) -> Outcome {
+        self.running.shutdown().await;
+        let record = self.machine.record().clone();
+        match self.end.unwrap_or(End::Left) {
+            End::Done => {
+                let after_last_change = self.hands.since_last_change();
+                self.tell(What::Completed { size_bytes: record.size_bytes, after_last_change });
+                if let Some(what) = disposal::dispose(&self.outside.after_upload, &record).await {
+                    self.tell(what);
+                }
+            }
+            End::GivenUp(reason) => self.tell(What::Failed { reason }),
+            End::Left => {}
+        }
+        if matches!(record.state, State::Completed | State::Failed) {
+            self.outside.board.remove(record.id); // the checkpoint shows it from now on
+        }
+        Outcome { seen: self.hands.seen().map(|seen| seen.version), record }
+    }
+}
+
+/// What a stream waits for, in a word, as the API shows it.
+const fn waiting_for(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::Outage => "store_away",
+        Trouble::Denied => "store_denies",
+        Trouble::NoSuchUpload => "upload_vanished",
+        Trouble::InvalidPart => "store_rejects_parts",
+        Trouble::Refused => "store_refuses",
+        Trouble::SourceChanged => "source_changing",
+        Trouble::SourceUnreadable => "source_unreadable",
+    }
+}
+
+async fn until(at: Option<Tick>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(clock::instant_of(at)).await,
+        None => std::future::pending().await,
+    }
+}

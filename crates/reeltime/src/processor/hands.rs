@@ -1,0 +1,306 @@
+//! Carries out what a machine asks for, each request in a task of its own.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use reeltime_core::{
+    Action, ByteRange, Crc64Nvme, FileVersion, Input, Observation, Part, PartNumber, StreamId, StreamRecord, Trouble,
+    WholeObject,
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Outside, looking, saving};
+use crate::events::{Event, What};
+use crate::recording::Recording;
+use crate::storage::body::{blocking, checksum_of, checksums_of};
+use crate::storage::{CompletedPart, PartBody, Stored, StoreError, UploadRef};
+
+/// What requests need to know of their stream. A clone knows the same.
+#[derive(Clone)]
+pub(super) struct Task {
+    pub(super) outside: Outside,
+    pub(super) id: StreamId,
+    pub(super) record: StreamRecord,
+    pub(super) path: PathBuf,
+    /// The open file, from the first look on.
+    pub(super) held: Arc<Mutex<Option<Recording>>>,
+    /// Nothing new may be begun.
+    pub(super) stop: CancellationToken,
+}
+
+/// Begins requests for one stream.
+pub(super) struct Hands {
+    outside: Outside,
+    id: StreamId,
+    path: PathBuf,
+    held: Arc<Mutex<Option<Recording>>>,
+    ledger: saving::Ledger,
+    looker: looking::Looker,
+    seen: Option<(Observation, Instant)>,
+    stop: CancellationToken,
+}
+
+impl Hands {
+    pub(super) fn new(outside: Outside, record: &StreamRecord) -> Self {
+        Self {
+            outside,
+            id: record.id,
+            path: record.path.clone(),
+            held: Arc::default(),
+            ledger: saving::Ledger::new(record.state),
+            looker: looking::Looker::default(),
+            seen: None,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Nothing new is begun from now on; what is under way ends.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub(super) fn renamed(&mut self, path: PathBuf) {
+        self.path = path;
+    }
+
+    pub(super) fn observed(&mut self, seen: Observation) {
+        self.seen = Some((seen, Instant::now()));
+    }
+
+    pub(super) fn seen(&self) -> Option<&Observation> {
+        self.seen.as_ref().map(|(seen, _)| seen)
+    }
+
+    /// How long ago the file was changed last.
+    pub(super) fn since_last_change(&self) -> Duration {
+        self.seen.map_or(Duration::ZERO, |(seen, at)| Duration::from_millis(seen.age_ms) + at.elapsed())
+    }
+
+    /// Begins a request; its answer comes out of `running`.
+    pub(super) fn begin(&mut self, action: Action, record: &StreamRecord, running: &mut JoinSet<Vec<Input>>) {
+        let task = Task {
+            outside: self.outside.clone(),
+            id: self.id,
+            record: record.clone(),
+            path: self.path.clone(),
+            held: Arc::clone(&self.held),
+            stop: self.stop.clone(),
+        };
+        match action {
+            Action::Observe { ask_writers } => {
+                let from = self.seen().map_or(0, |seen| seen.content_end);
+                running.spawn(self.looker.clone().look(task, ask_writers, from));
+            }
+            Action::Save(record) => self.ledger.save(task, *record, running),
+            action => {
+                running.spawn(async move { vec![task.carry_out(action).await] });
+            }
+        }
+    }
+}
+
+impl Task {
+    async fn carry_out(self, action: Action) -> Input {
+        let store = &self.outside.store;
+        let key = &self.record.key;
+        let upload = |id: String| UploadRef { key: key.clone(), id };
+        let answer = match action {
+            Action::SendPart { upload_id, generation, number, range, uploads, settled, live } => {
+                let sending = Sending { number, range, uploads, settled, live };
+                return match self.send_part(&upload(upload_id), generation, sending).await {
+                    Ok(part) => Input::PartStored { number, generation, part },
+                    Err(trouble) => Input::PartFailed { number, generation, trouble },
+                };
+            }
+            Action::VerifyPart { number, range, crc, etag } => return self.verify(number, range, crc, &etag).await,
+            Action::PutObject { size_bytes, settled } => {
+                return self.put_object(size_bytes, settled).await.unwrap_or_else(Input::Failed);
+            }
+            Action::Describe(whole) => self.describe(&whole).await.map(|()| Input::Described),
+            Action::CreateUpload => store
+                .create_upload(key, &self.record.token())
+                .await
+                .map(|upload| Input::UploadCreated { upload_id: upload.id }),
+            Action::ListUploads => store.list_uploads(key).await.map(Input::UploadsListed),
+            Action::ListParts { upload_id } => store.list_parts(&upload(upload_id)).await.map(Input::PartsListed),
+            Action::Abort { upload_id } => store.abort(&upload(upload_id)).await.map(|()| Input::UploadAborted),
+            Action::Head => store.head(key).await.map(Input::HeadAnswered),
+            Action::Complete { upload_id, parts, crc, size_bytes } => {
+                let parts: Vec<_> = parts
+                    .into_iter()
+                    .map(|(number, part)| CompletedPart { number, etag: part.etag, crc: part.crc })
+                    .collect();
+                let completed = store.complete(&upload(upload_id), &parts, crc, size_bytes).await;
+                completed.map(|etag| Input::ObjectCompleted { etag })
+            }
+            Action::Observe { .. }
+            | Action::Save(_)
+            | Action::WakeAt(_)
+            | Action::Done
+            | Action::GivenUp(_)
+            | Action::Retire => return Input::Touched, // carried out elsewhere
+        };
+        answer.unwrap_or_else(|error| Input::Failed(self.tell_trouble(&error)))
+    }
+
+    async fn send_part(&self, upload: &UploadRef, generation: u32, sending: Sending) -> Result<Part, Trouble> {
+        let _permit = self.permit(sending.live).await?;
+        let (body, read_at) = self.body(sending.range).await?;
+        let crc = body.crc();
+        let began = Instant::now();
+        let stored = self.outside.store.put_part(upload, sending.number, sending.range.offset, body).await;
+        let stored = stored.map_err(|error| self.tell_trouble(&error))?;
+        let part = sending.part(stored, crc, read_at);
+        saving::record_part(self, generation, sending.number, &part).await;
+        self.tell(What::PartStored {
+            number: sending.number,
+            size_bytes: part.size_bytes,
+            again: sending.uploads > 1,
+            took: began.elapsed(),
+        });
+        Ok(part)
+    }
+
+    async fn put_object(&self, size_bytes: u64, settled: Option<FileVersion>) -> Result<Input, Trouble> {
+        let range = ByteRange { offset: 0, len: size_bytes };
+        let sending = Sending { number: PartNumber::FIRST, range, uploads: 1, settled, live: false };
+        let _permit = self.permit(sending.live).await?;
+        let (body, read_at) = self.body(range).await?;
+        let crc = body.crc();
+        let began = Instant::now();
+        let content_type = crate::storage::content_type(&self.record.key);
+        let token = self.record.token();
+        let stored = self.outside.store.put_object(&self.record.key, Some(&token), content_type, body).await;
+        let stored = stored.map_err(|error| self.tell_trouble(&error))?;
+        let part = sending.part(stored, crc, read_at);
+        if size_bytes > 0 {
+            saving::record_part(self, self.record.generation, PartNumber::FIRST, &part).await;
+        }
+        let took = began.elapsed();
+        self.tell(What::PartStored { number: PartNumber::FIRST, size_bytes, again: false, took });
+        Ok(Input::ObjectPut { part })
+    }
+
+    async fn permit(&self, live: bool) -> Result<crate::uplink::Permit, Trouble> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Trouble::Outage),
+            permit = self.outside.uplink.acquire(self.id, live) => Ok(permit),
+        }
+    }
+
+    /// The bytes of a range, and the version of the file just before the first one is read.
+    async fn body(&self, range: ByteRange) -> Result<(PartBody, FileVersion), Trouble> {
+        let recording = self.recording().ok_or(Trouble::SourceChanged)?;
+        let file = recording.file();
+        let read_at = blocking(move || recording.version()).await;
+        let read_at = read_at.map_err(|error| self.tell_unreadable(&error))?;
+        let body = PartBody::of_file(file, range, self.outside.pacer.clone()).await;
+        let body = body.map_err(|error| self.tell_unreadable(&error))?;
+        Ok((body, read_at))
+    }
+
+    async fn verify(&self, number: PartNumber, range: ByteRange, crc: Option<Crc64Nvme>, etag: &str) -> Input {
+        // The semaphore is never closed.
+        let _permit = self.outside.readers.acquire().await;
+        let nothing = FileVersion { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 };
+        let Some(recording) = self.recording() else {
+            return Input::PartVerified { number, crc: Crc64Nvme::EMPTY, matches: false, read_at: nothing };
+        };
+        let etag = etag.to_owned();
+        let compared = blocking(move || {
+            let read_at = recording.version()?;
+            let (actual, matches) = match crc {
+                Some(sent) => {
+                    let actual = checksum_of(&recording.file(), range)?;
+                    (actual, actual == sent)
+                }
+                None => {
+                    let (actual, md5) = checksums_of(&recording.file(), range)?;
+                    (actual, etag.eq_ignore_ascii_case(&hex(&md5)))
+                }
+            };
+            Ok((actual, matches, read_at))
+        });
+        match compared.await {
+            Ok((actual, matches, read_at)) => {
+                self.tell(What::Verified { number, size_bytes: range.len, matches });
+                Input::PartVerified { number, crc: actual, matches, read_at }
+            }
+            Err(error) => {
+                let trouble = self.tell_unreadable(&error);
+                Input::PartFailed { number, generation: self.record.generation, trouble }
+            }
+        }
+    }
+
+    async fn describe(&self, whole: &WholeObject) -> Result<(), StoreError> {
+        let store = &self.outside.store;
+        let Some(recording) = self.recording() else { return Ok(()) };
+        let full_key = store.full_key(&whole.record.key);
+        let document = self.outside.describer.describe(whole, recording.file(), &store.bucket(), &full_key).await;
+        let body = PartBody::of_bytes(Bytes::from(document));
+        let key = whole.record.key.metadata_document();
+        store.put_object(&key, None, "application/json", body).await.map(|_| ())
+    }
+
+    pub(super) fn recording(&self) -> Option<Recording> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn tell(&self, what: What) {
+        self.outside.events.tell(Event { stream: Some(self.id), path: Some(self.path.clone()), what });
+    }
+
+    fn tell_trouble(&self, error: &StoreError) -> Trouble {
+        if error.trouble != Trouble::SourceChanged {
+            self.tell(What::Retrying { error: error.to_string(), hint: error.hint.clone() });
+        }
+        error.trouble
+    }
+
+    pub(super) fn tell_unreadable(&self, error: &std::io::Error) -> Trouble {
+        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            return Trouble::SourceChanged;
+        }
+        self.tell(What::Retrying {
+            error: format!("reading {}: {error}", self.path.display()),
+            hint: "check the disk; what is stored already is kept, and reading is tried again".into(),
+        });
+        Trouble::SourceUnreadable
+    }
+}
+
+/// A part on its way.
+struct Sending {
+    number: PartNumber,
+    range: ByteRange,
+    uploads: u32,
+    settled: Option<FileVersion>,
+    live: bool,
+}
+
+impl Sending {
+    fn part(&self, stored: Stored, crc: Crc64Nvme, read_at: FileVersion) -> Part {
+        Part {
+            size_bytes: self.range.len,
+            etag: stored.etag,
+            crc: Some(crc),
+            stored_at: stored.at,
+            uploads: self.uploads,
+            proven: self.settled.filter(|settled| *settled == read_at),
+            dirty: false,
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
+        text
+    })
+}
