@@ -22,7 +22,7 @@ mod trouble;
 pub use checksum::Crc64Nvme;
 pub use file::{FileVersion, Observation, Writers};
 pub use ids::{ByteRange, PartNumber, StreamId, Tick, WallTime};
-pub use key::ObjectKey;
+pub use key::{ObjectKey, temp_suffix_of};
 pub use machine::{Action, Input, ObjectFacts, PendingUpload, Policy, RemotePart, WholeObject};
 pub use part_plan::{Limits, PartPlan, PlanKind};
 pub use part_table::{Part, PartTable};
