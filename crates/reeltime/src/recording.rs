@@ -193,3 +193,6 @@ fn age_ms(version: FileVersion) -> u64 {
 #[cfg(test)]
 #[path = "recording/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::as_nobody;

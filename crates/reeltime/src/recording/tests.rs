@@ -59,7 +59,7 @@ fn is_root() -> bool {
 
 /// Runs `work` on a thread that is the user `nobody`, with the capabilities of nobody.
 #[allow(unsafe_code)]
-fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             for call in [libc::SYS_setresgid, libc::SYS_setresuid] {

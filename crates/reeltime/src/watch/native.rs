@@ -265,3 +265,39 @@ fn io_kind(error: &notify::Error) -> Option<io::ErrorKind> {
 fn is_real_directory(dir: &Path) -> bool {
     dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_overflown_queue_of_the_kernel_is_noticed() {
+        let queue = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let queue: usize = queue.trim().parse().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let files = [dir.path().join("a"), dir.path().join("b")];
+        files.iter().for_each(|file| fs::write(file, b"x").unwrap());
+        let selection = Selection::new(&[], &[], &[]).unwrap();
+        let inbox = Arc::new(Inbox::new(dir.path().to_owned()));
+        let (sender, mut events) = mpsc::channel(1);
+        let _native = Native::start(dir.path(), &selection, sender, Arc::clone(&inbox)).unwrap();
+        {
+            let held = inbox.lock(); // the event thread waits for it
+            for at in 0..queue + 100 {
+                // In turns: the kernel merges equal events.
+                fs::File::open(&files[at % 2]).unwrap();
+            }
+            assert!(!held.lost);
+        }
+        let lost = async {
+            while !inbox.lock().lost {
+                inbox.bell.notified().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), lost).await.expect("the loss is noticed");
+        assert!(events.try_recv().is_err(), "opening files is told to nobody");
+    }
+}
