@@ -45,9 +45,9 @@ fn file_with(content: &[u8]) -> (TempDir, PathBuf) {
 
 /// Asks until the answer is `wanted`. Other tests of this process start programs, and between
 /// `fork` and `exec` those have all descriptors of this process, the one of `fs::write` too.
-fn settles<T: PartialEq + std::fmt::Debug>(wanted: T, mut ask: impl FnMut() -> T) {
+fn settles<T: PartialEq + std::fmt::Debug>(wanted: &T, mut ask: impl FnMut() -> T) {
     let deadline = Instant::now() + Duration::from_secs(10);
-    while ask() != wanted {
+    while ask() != *wanted {
         assert!(Instant::now() < deadline, "still {:?}, not {wanted:?}", ask());
         std::thread::yield_now();
     }
@@ -78,11 +78,11 @@ fn a_writer_is_seen_while_it_has_the_file_open() {
     let (_dir, path) = file_with(b"film");
     let recording = Recording::open(&path).unwrap();
     let ask = || recording.observe(true, 0).unwrap().writers;
-    settles(Writers::None, ask);
+    settles(&Writers::None, ask);
     let writer = Writer::open(&path, None);
     assert_eq!(ask(), Writers::Open);
     writer.close();
-    settles(Writers::None, ask);
+    settles(&Writers::None, ask);
     assert_eq!(recording.observe(false, 0).unwrap().writers, Writers::NotAsked);
 }
 
@@ -94,7 +94,10 @@ fn the_lease_itself_answers_for_the_owner() {
     let refused = sys::try_read_lease(&recording.file).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
     writer.close();
-    settles(Writers::None, || if sys::try_read_lease(&recording.file).is_ok() { Writers::None } else { Writers::Open });
+    settles(
+        &Writers::None,
+        || if sys::try_read_lease(&recording.file).is_ok() { Writers::None } else { Writers::Open },
+    );
     // It was given back: a writer need not wait, and is not refused.
     let nonblocking = OpenOptions::new().append(true).custom_flags(libc::O_NONBLOCK).open(&path);
     assert!(nonblocking.is_ok(), "{nonblocking:?}");
@@ -107,11 +110,11 @@ fn without_a_lease_the_writer_is_found_among_the_processes() {
     let search = || writers::processes::search(&recording.file);
     // Whether every process can be looked at is not for this test to say.
     let nobody = [Writers::None, Writers::Unknowable];
-    settles(true, || nobody.contains(&search()));
+    settles(&true, || nobody.contains(&search()));
     let writer = Writer::open(&path, None);
     assert_eq!(search(), Writers::Open);
     writer.close();
-    settles(true, || nobody.contains(&search()));
+    settles(&true, || nobody.contains(&search()));
 }
 
 #[test]
@@ -169,7 +172,7 @@ fn who_may_not_take_leases_finds_its_own_writers_and_claims_nothing_of_others() 
 fn on_a_network_file_system_nobody_found_is_no_answer() {
     let (_dir, path) = file_with(b"film");
     let recording = Recording { fs: FsKind::Remote("NFS"), ..Recording::open(&path).unwrap() };
-    settles(Writers::Unknowable, || recording.observe(true, 0).unwrap().writers);
+    settles(&Writers::Unknowable, || recording.observe(true, 0).unwrap().writers);
     let writer = Writer::open(&path, None);
     assert_eq!(recording.observe(true, 0).unwrap().writers, Writers::Open);
     writer.close();
@@ -290,7 +293,7 @@ fn the_age_is_that_of_the_last_change_of_any_kind() {
     let seen = recording.observe(false, 0).unwrap();
     assert_eq!(seen.version.mtime_ns, 1_000_000_000_000_000_000);
     assert!(seen.age_ms < 60_000, "setting the time back was a change: {}", seen.age_ms);
-    file.set_modified(SystemTime::now() + Duration::from_secs(3600)).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_hours(1)).unwrap();
     assert_eq!(recording.observe(false, 0).unwrap().age_ms, 0);
     let old = FileVersion { mtime_ns: 5_000_000_000, ctime_ns: 7_000_000_000, ..seen.version };
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;

@@ -78,12 +78,13 @@ impl FsKind {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_temporary_directory_is_local_and_tells_its_events() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        let dir = tempfile::tempdir().unwrap();
         assert_eq!(FsKind::of_path(dir.path()), FsKind::Local);
         assert_eq!(FsKind::of_path(&dir.path().join("missing")), FsKind::Unknown);
     }

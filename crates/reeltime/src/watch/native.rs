@@ -267,7 +267,7 @@ fn is_real_directory(dir: &Path) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use std::time::Duration;
 
@@ -279,7 +279,9 @@ mod tests {
         let queue: usize = queue.trim().parse().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let files = [dir.path().join("a"), dir.path().join("b")];
-        files.iter().for_each(|file| fs::write(file, b"x").unwrap());
+        for file in &files {
+            fs::write(file, b"x").unwrap();
+        }
         let selection = Selection::new(&[], &[], &[]).unwrap();
         let inbox = Arc::new(Inbox::new(dir.path().to_owned()));
         let (sender, mut events) = mpsc::channel(1);

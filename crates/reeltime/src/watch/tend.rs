@@ -34,7 +34,7 @@ const SCAN_SHARE: u32 = 10;
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a source that cannot be watched natively is polled before that is tried again.
-const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+const RETRY_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What others tell about a source.
 #[derive(Debug)]

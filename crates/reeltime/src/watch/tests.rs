@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
@@ -21,7 +21,7 @@ struct Watched {
     notices: broadcast::Receiver<Event>,
 }
 
-const NEVER: Duration = Duration::from_secs(3600);
+const NEVER: Duration = Duration::from_hours(1);
 
 fn options(mode: WatchMode, scan_interval: Duration) -> WatchOptions {
     let selection = Selection::new(&[], &["trash".to_owned()], &[".part".to_owned()]).unwrap();

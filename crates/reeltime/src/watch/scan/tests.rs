@@ -107,7 +107,7 @@ fn a_directory_that_cannot_be_read_is_reported_and_the_rest_is_scanned() {
     written(&source.path().join("a/b.mp4"), b"x");
     written(&source.path().join("z.mp4"), b"x");
     fs::set_permissions(source.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(source.path().join("a/locked"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(source.path().join("a/locked"), fs::Permissions::from_mode(0o0)).unwrap();
     let scan = || scanned(&default(), source.path(), source.path());
     let root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let seen = if root { crate::recording::as_nobody(scan) } else { scan() };

@@ -131,10 +131,10 @@ fn directories_are_told_from_files() {
     let mut case = Case::new();
     std::fs::create_dir(case.at("dir")).unwrap();
     let new = Told::NewDirectory(case.at("dir"));
-    assert_eq!(case.say(EventKind::Create(CreateKind::Folder), "dir"), [new.clone()]);
+    assert_eq!(case.say(EventKind::Create(CreateKind::Folder), "dir").as_slice(), std::slice::from_ref(&new));
     assert_eq!(case.say(METADATA, "dir"), [Told::ChangedDirectory(case.at("dir"))]);
     assert_eq!(case.say(METADATA, "gone"), [case.removed("gone")]);
-    assert_eq!(case.say_move(RenameMode::To, 7, "dir"), [new.clone()], "moved in");
+    assert_eq!(case.say_move(RenameMode::To, 7, "dir").as_slice(), std::slice::from_ref(&new), "moved in");
     case.say_move(RenameMode::From, 8, "old");
     assert_eq!(case.say_move(RenameMode::To, 8, "dir"), [case.renamed("old", "dir"), new]);
 }
