@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod events;
 pub mod pacing;
+pub mod recording;
 pub mod storage;
 pub mod view;
 pub mod watch;
