@@ -112,11 +112,11 @@ fn host_name() -> String {
 
 /// An error of the place where the state file is to be.
 pub(super) fn refusal(path: &Path, what: &str, error: &io::Error) -> CheckpointError {
-    use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     let hint = match error.kind() {
         PermissionDenied => "give the user that runs reeltime the right to write there, or choose another --state",
         ReadOnlyFilesystem => "choose another --state, on a file system that can be written",
-        NotADirectory => "something in this path is no directory: choose another --state",
+        NotADirectory | AlreadyExists => "something in this path is no directory: choose another --state",
         Unsupported => "choose another --state, on a local disk: this file system has no locks",
         _ if error.raw_os_error() == Some(libc::ENOLCK) => "choose another --state, on a local disk",
         _ => {
