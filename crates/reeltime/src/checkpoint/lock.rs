@@ -174,13 +174,18 @@ mod tests {
     fn a_child_does_not_inherit_the_lock() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state.db");
-        let lock = StateLock::acquire(&state, "parent").unwrap();
+        let _lock = StateLock::acquire(&state, "parent").unwrap();
+        let open_in = |pid: u32| -> Vec<PathBuf> {
+            let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+            // One that is closed meanwhile is none.
+            descriptors.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok()).collect()
+        };
+        assert!(open_in(std::process::id()).contains(&lock_path(&state)), "the parent has it open");
         let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
-        drop(lock);
-        let again = StateLock::acquire(&state, "parent");
+        let inherited = open_in(child.id());
         drop(child.stdin.take());
         child.wait().unwrap();
-        again.expect("the child, which still lives, does not hold the lock");
+        assert!(!inherited.contains(&lock_path(&state)), "{inherited:?}");
     }
 
     #[test]
