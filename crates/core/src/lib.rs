@@ -27,5 +27,5 @@ pub use machine::{Action, Input, Now, ObjectFacts, PendingUpload, Policy, Remote
 pub use part_plan::{Limits, PartPlan, PlanKind};
 pub use part_table::{Part, PartTable};
 pub use record::{StreamRecord, UploadState};
-pub use state::{Reason, State};
+pub use state::{Reason, State, UnknownName};
 pub use trouble::Trouble;
