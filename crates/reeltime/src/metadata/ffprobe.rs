@@ -202,7 +202,10 @@ async fn beginning_of(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8
     let mut bytes = Vec::new();
     if let Some(mut pipe) = pipe {
         (&mut pipe).take(MAX_STDERR_BYTES).read_to_end(&mut bytes).await?;
-        tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await?;
+        if tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await? > 0 {
+            // The last line is only half there.
+            bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').unwrap_or(bytes.len()));
+        }
     }
     Ok(bytes)
 }

@@ -8,6 +8,9 @@ pub mod document;
 pub mod ffprobe;
 pub mod mp4;
 pub mod probe;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
 
 use std::ffi::OsString;
 use std::fs::File;

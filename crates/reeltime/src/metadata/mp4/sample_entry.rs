@@ -4,6 +4,7 @@
 //! "Sound Sample Description"), so that a codec that nobody here knows is described as far as
 //! that goes. Codecs are called what ffprobe calls them.
 
+use mp4_atom::esds::DecoderSpecific;
 use mp4_atom::{Atom, Mp4a};
 use serde_json::{Map, Value, json};
 
@@ -25,35 +26,68 @@ pub(super) fn describe(stsd: &[u8], codec_type: &str) -> Map<String, Value> {
     // Version, flags and the count of entries come first.
     let Some(entry) = stsd.get(8..).filter(|entry| entry.len() >= 16) else { return fields };
     let tag: [u8; 4] = array(entry, 4);
-    fields.insert("codec_tag_string".into(), json!(printable(tag)));
-    if let Some(name) = codec_name(tag, entry) {
-        fields.insert("codec_name".into(), json!(name));
-    }
-    match codec_type {
-        "video" => {
-            fields.insert("width".into(), json!(u16::from_be_bytes(array(entry, 32))));
-            fields.insert("height".into(), json!(u16::from_be_bytes(array(entry, 34))));
+    let mut name = codec_name(tag);
+    if codec_type == "video" {
+        fields.insert("width".into(), json!(u16::from_be_bytes(array(entry, 32))));
+        fields.insert("height".into(), json!(u16::from_be_bytes(array(entry, 34))));
+    } else if codec_type == "audio" {
+        let mut sound = Sound::of_entry(tag, entry);
+        if tag == *b"mp4a" {
+            let config = entry.get(8..).and_then(|mut body| Mp4a::decode_body(&mut body).ok());
+            let config = config.map(|mp4a| mp4a.esds.es_desc.dec_config);
+            name = config.as_ref().and_then(|config| mpeg4_codec_name(config.object_type_indication));
+            if name == Some("aac") {
+                sound.refine(config.and_then(|config| config.dec_specific));
+            }
         }
-        "audio" => {
-            let (channels, sample_rate) = sound(entry);
+        if let Some(channels) = sound.channels {
             fields.insert("channels".into(), json!(channels));
-            fields.insert("sample_rate".into(), json!(sample_rate.to_string()));
         }
-        _ => {}
+        fields.insert("sample_rate".into(), json!(sound.sample_rate.to_string()));
+    }
+    fields.insert("codec_tag_string".into(), json!(printable(tag)));
+    if let Some(name) = name {
+        fields.insert("codec_name".into(), json!(name));
     }
     fields
 }
 
-/// Channels and samples per second.
-fn sound(entry: &[u8]) -> (u32, u32) {
-    match u16::from_be_bytes(array(entry, 16)) {
-        // QuickTime's version 2, where the old fields have fixed values.
-        2 => (u32::from_be_bytes(array(entry, 48)), f64::from_be_bytes(array(entry, 40)) as u32),
-        _ => (u16::from_be_bytes(array(entry, 24)).into(), u16::from_be_bytes(array(entry, 32)).into()),
+/// The sound of a track.
+struct Sound {
+    channels: Option<u32>,
+    sample_rate: u32,
+}
+
+impl Sound {
+    fn of_entry(tag: [u8; 4], entry: &[u8]) -> Self {
+        if u16::from_be_bytes(array(entry, 16)) == 2 {
+            // QuickTime's version 2, where the old fields have fixed values.
+            let channels = Some(u32::from_be_bytes(array(entry, 48)));
+            return Self { channels, sample_rate: f64::from_be_bytes(array(entry, 40)) as u32 };
+        }
+        // For these the field is a constant by specification or by custom, usually 2.
+        let constant = [*b"mp4a", *b"ac-3", *b"ec-3"].contains(&tag);
+        let channels = (!constant).then(|| u16::from_be_bytes(array(entry, 24)).into());
+        Self { channels, sample_rate: u16::from_be_bytes(array(entry, 32)).into() }
+    }
+
+    /// Takes over what AAC's own configuration says (ISO/IEC 14496-3, tables 1.18 and 1.19).
+    fn refine(&mut self, config: Option<DecoderSpecific>) {
+        const RATES: [u32; 13] =
+            [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
+        let Some(config) = config else { return };
+        if let Some(rate) = RATES.get(usize::from(config.freq_index)) {
+            self.sample_rate = *rate;
+        }
+        self.channels = match config.chan_conf {
+            channels @ 1..=6 => Some(channels.into()),
+            7 => Some(8),
+            _ => None, // said elsewhere
+        };
     }
 }
 
-fn codec_name(tag: [u8; 4], entry: &[u8]) -> Option<&'static str> {
+fn codec_name(tag: [u8; 4]) -> Option<&'static str> {
     Some(match &tag {
         b"avc1" | b"avc2" | b"avc3" | b"avc4" => "h264",
         b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => "hevc",
@@ -65,7 +99,6 @@ fn codec_name(tag: [u8; 4], entry: &[u8]) -> Option<&'static str> {
         b"jpeg" | b"mjpa" | b"mjpb" => "mjpeg",
         b"apch" | b"apcn" | b"apcs" | b"apco" | b"ap4h" | b"ap4x" => "prores",
         b"AVdn" | b"AVdh" => "dnxhd",
-        b"mp4a" => return mpeg4_audio(entry),
         b".mp3" => "mp3",
         b"Opus" => "opus",
         b"fLaC" => "flac",
@@ -88,9 +121,8 @@ fn codec_name(tag: [u8; 4], entry: &[u8]) -> Option<&'static str> {
 
 /// `mp4a` is any of several codecs; the object type says which (ISO/IEC 14496-1, table 5, and
 /// the registration authority's list).
-fn mpeg4_audio(entry: &[u8]) -> Option<&'static str> {
-    let mp4a = Mp4a::decode_body(&mut entry.get(8..)?).ok()?;
-    Some(match mp4a.esds.es_desc.dec_config.object_type_indication {
+fn mpeg4_codec_name(object_type: u8) -> Option<&'static str> {
+    Some(match object_type {
         0x40 | 0x66..=0x68 => "aac",
         0x69 | 0x6b => "mp3",
         0xa5 => "ac3",
