@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod events;
+pub mod metadata;
 pub mod pacing;
 pub mod recording;
 pub mod storage;
