@@ -1,0 +1,135 @@
+//! A proxy that knows nothing of what it carries: for Redis, or for a store over TLS.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::listener::{Ending, Listener, end};
+
+/// What is done to all connections, open and new.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TcpMode {
+    /// Nothing.
+    Pass,
+    /// Everything is delivered, in both directions, this much later (and not faster than one
+    /// block per delay).
+    Delay(Duration),
+    /// Each direction of each connection goes no faster than this.
+    Throttle {
+        /// The rate.
+        bytes_per_second: u64,
+    },
+    /// Connections are accepted and stay open, and nothing comes through any more. What was
+    /// under way is delivered when the mode changes, as after a network's hiccup.
+    BlackHole,
+    /// What clients send is delivered; what the server answers is not, until the mode changes.
+    HoldAnswers,
+}
+
+/// A TCP proxy before one server. Stops when dropped.
+#[derive(Debug)]
+pub struct TcpProxy {
+    listener: Listener,
+    mode: watch::Sender<TcpMode>,
+    bytes: Arc<Counted>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    to_server: AtomicU64,
+    to_client: AtomicU64,
+}
+
+impl TcpProxy {
+    /// Starts a proxy before the server at `upstream` (`host:port`), passing everything.
+    pub fn before(upstream: &str) -> Self {
+        let mode = watch::Sender::new(TcpMode::Pass);
+        let bytes = Arc::new(Counted::default());
+        let (upstream, modes, counted) = (Arc::<str>::from(upstream), mode.subscribe(), Arc::clone(&bytes));
+        let listener =
+            Listener::start(move |client| carry(client, Arc::clone(&upstream), modes.clone(), Arc::clone(&counted)));
+        Self { listener, mode, bytes }
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        self.listener.address()
+    }
+
+    /// Changes what is done, at once and to open connections too.
+    pub fn set(&self, mode: TcpMode) {
+        self.mode.send_replace(mode);
+    }
+
+    /// Refuses connections and resets those that are open.
+    pub fn go_down(&self) {
+        self.listener.go_down();
+    }
+
+    /// Accepts connections again, at the same address.
+    pub fn come_up(&self) {
+        self.listener.come_up();
+    }
+
+    /// Resets the connections that are open; new ones are accepted.
+    pub fn reset_connections(&self) {
+        self.listener.reset_connections();
+    }
+
+    /// Bytes delivered to the server.
+    pub fn bytes_to_server(&self) -> u64 {
+        self.bytes.to_server.load(Ordering::SeqCst)
+    }
+
+    /// Bytes delivered to clients.
+    pub fn bytes_to_client(&self) -> u64 {
+        self.bytes.to_client.load(Ordering::SeqCst)
+    }
+}
+
+async fn carry(mut client: TcpStream, upstream: Arc<str>, modes: watch::Receiver<TcpMode>, counted: Arc<Counted>) {
+    let Ok(mut server) = TcpStream::connect(&*upstream).await else { return }; // dropped: a reset
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let there = pump(&mut from_client, &mut to_server, modes.clone(), false, &counted.to_server);
+    let back = pump(&mut from_server, &mut to_client, modes, true, &counted.to_client);
+    if let (Ok(()), Ok(())) = tokio::join!(there, back) {
+        end(&client, Ending::Close);
+    }
+}
+
+async fn pump(
+    from: &mut (impl AsyncReadExt + Unpin),
+    to: &mut (impl AsyncWriteExt + Unpin),
+    mut modes: watch::Receiver<TcpMode>,
+    answers: bool,
+    counted: &AtomicU64,
+) -> std::io::Result<()> {
+    let mut block = vec![0; 64 * 1024];
+    loop {
+        let read = from.read(&mut block).await?;
+        let blocked = |mode: &TcpMode| *mode == TcpMode::BlackHole || (answers && *mode == TcpMode::HoldAnswers);
+        if modes.wait_for(|mode| !blocked(mode)).await.is_err() {
+            return Ok(()); // the proxy is gone
+        }
+        let mode = *modes.borrow();
+        match mode {
+            TcpMode::Delay(time) => tokio::time::sleep(time).await,
+            TcpMode::Throttle { bytes_per_second } => {
+                let seconds = read as f64 / bytes_per_second.max(1) as f64;
+                tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+            }
+            TcpMode::Pass | TcpMode::BlackHole | TcpMode::HoldAnswers => {}
+        }
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&block[..read]).await?;
+        counted.fetch_add(read as u64, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,91 @@
+//! moto's S3 server: AWS' semantics (minimum part size, idempotent completion), no installation.
+//!
+//! It keeps everything **in memory only**: after a kill or restart all buckets are gone. For an
+//! outage that loses nothing, freeze it, or put a [`crate::proxy::Proxy`] before it.
+
+use std::time::Duration;
+
+use super::process::find_program;
+use super::{Credentials, Launch, Port, Process, S3};
+
+/// Python starts slowly, more so on a busy machine.
+const START_DEADLINE: Duration = Duration::from_mins(1);
+
+/// A running moto server.
+#[derive(Debug)]
+pub struct Moto {
+    process: Process,
+    port: Port,
+}
+
+impl Moto {
+    /// Starts a server and returns when it answers. The program is `$REELTIME_MOTO_SERVER`, or
+    /// what `scripts/install-test-tools` installed, or the one in `PATH`.
+    pub fn start() -> Self {
+        let program = find_program("REELTIME_MOTO_SERVER", "target/test-tools/moto/bin/moto_server", "moto_server");
+        let launch = |port: &Port| {
+            Launch::new(&program)
+                .args(["-H", "127.0.0.1", "-p"])
+                .arg(port.number().to_string())
+                .env("PYTHONUNBUFFERED", "1")
+        };
+        let answers = |port: &Port| S3::new(&format!("http://{}", port.address()), Credentials::default()).answers();
+        let (process, port) = Process::serve(launch, START_DEADLINE, answers);
+        Self { process, port }
+    }
+
+    /// `http://127.0.0.1:port`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.port.address())
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        self.port.address()
+    }
+
+    /// A client to look inside with.
+    pub fn s3(&self) -> S3 {
+        S3::new(&self.endpoint(), Credentials::default())
+    }
+
+    /// Creates a bucket and gives a client.
+    pub fn with_bucket(&self, bucket: &str) -> S3 {
+        let s3 = self.s3();
+        s3.create_bucket(bucket);
+        s3
+    }
+
+    /// The environment that makes a child process use this server.
+    pub fn env(&self) -> Vec<(String, String)> {
+        aws_env(&self.endpoint(), &Credentials::default())
+    }
+
+    /// The process: to freeze, thaw, kill. See the module on what a restart means.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Starts it again at the same address, **empty**, and returns when it answers.
+    pub fn restart(&self) {
+        self.process.restart();
+        let s3 = self.s3();
+        self.process.wait_until("moto to answer", START_DEADLINE, || s3.answers());
+    }
+}
+
+/// The environment that makes AWS clients use a store at `endpoint`, and nothing of the
+/// machine's or the user's own configuration.
+pub fn aws_env(endpoint: &str, credentials: &Credentials) -> Vec<(String, String)> {
+    [
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_ACCESS_KEY_ID", &credentials.access_key_id),
+        ("AWS_SECRET_ACCESS_KEY", &credentials.secret_access_key),
+        ("AWS_REGION", &credentials.region),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_CONFIG_FILE", "/dev/null"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
