@@ -4,8 +4,15 @@
 //! `checkpoint` → `metadata` → `events`.
 
 pub mod checkpoint;
+pub mod cli;
+pub mod config;
 pub mod events;
+pub mod http;
+pub mod listing;
 pub mod pacing;
+pub mod printable;
 pub mod storage;
+pub mod telemetry;
+pub mod text_table;
 pub mod view;
 pub mod watch;

@@ -5,6 +5,7 @@
 //! parts.
 
 pub mod sqlite;
+pub mod url;
 
 use async_trait::async_trait;
 use reeltime_core::{Part, PartNumber, PartTable, State, StreamId, StreamRecord};
