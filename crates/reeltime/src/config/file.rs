@@ -156,11 +156,11 @@ mod tests {
         let table = [
             ("to = 'x'\npart-size = '8 apples'", (2, 13), "part-size", "\"8 apples\" is not a size"),
             ("part-size = -5", (1, 13), "part-size", "\"-5\" is a negative size"),
-            ("é = 1\n", (1, 1), "", "unknown key"),
+            ("to = 'x'\n  \"é\" = 1\n", (2, 3), "", "unknown key"),
             ("part-size = true", (1, 13), "part-size", "invalid type: boolean `true`, expected a size"),
             ("close-grace = 2", (1, 15), "close-grace", "invalid type: integer `2`, expected a string"),
             ("watch = 'sometimes'", (1, 9), "watch", "\"sometimes\" is not one of the choices"),
-            ("include = ['a', 7]", (1, 17), "include", "invalid type: integer `7`"),
+            ("include = ['é', 7]", (1, 17), "include", "invalid type: integer `7`"),
             ("max-uploads = -1", (1, 15), "max-uploads", "invalid value: integer `-1`"),
             ("[to]\nx = 1", (1, 1), "to", "invalid type"),
         ];

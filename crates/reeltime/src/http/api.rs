@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::str::FromStr;
 
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -25,7 +26,11 @@ pub(super) struct Filter {
 }
 
 /// `GET /api/streams[?state=S]`
-pub(super) async fn streams(State(state): State<AppState>, Query(filter): Query<Filter>) -> Response {
+pub(super) async fn streams(State(state): State<AppState>, filter: Result<Query<Filter>, QueryRejection>) -> Response {
+    let filter = match filter {
+        Ok(Query(filter)) => filter,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.body_text(), ""),
+    };
     let wanted = match filter.state.as_deref().map(StreamState::from_str).transpose() {
         Ok(wanted) => wanted,
         Err(_) => {
@@ -44,9 +49,9 @@ pub(super) async fn streams(State(state): State<AppState>, Query(filter): Query<
 }
 
 /// `GET /api/streams/{id}`
-pub(super) async fn stream(State(state): State<AppState>, Path(id): Path<String>) -> Response {
-    let Ok(id) = id.parse::<StreamId>() else {
-        return refusal(StatusCode::BAD_REQUEST, &format!("{id:?} is not a stream's id"), "ids are UUIDs");
+pub(super) async fn stream(State(state): State<AppState>, id: Result<Path<String>, PathRejection>) -> Response {
+    let Some(id) = id.ok().and_then(|Path(id)| id.parse::<StreamId>().ok()) else {
+        return refusal(StatusCode::BAD_REQUEST, "this is not a stream's id", "ids are UUIDs");
     };
     if let Some(view) = state.board.get(id) {
         return Json(view).into_response();
