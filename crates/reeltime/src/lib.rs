@@ -4,10 +4,21 @@
 //! `checkpoint` → `metadata` → `events`.
 
 pub mod checkpoint;
+pub mod cli;
+pub mod clock;
+pub mod config;
 pub mod events;
+pub mod http;
+pub mod listing;
 pub mod metadata;
 pub mod pacing;
+pub mod printable;
+pub mod processor;
 pub mod recording;
 pub mod storage;
+pub mod supervisor;
+pub mod telemetry;
+pub mod text_table;
+pub mod uplink;
 pub mod view;
 pub mod watch;

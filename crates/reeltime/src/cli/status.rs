@@ -1,0 +1,100 @@
+//! `reeltime status`: what the state says of the streams, whether or not reeltime runs.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Failure;
+use crate::checkpoint::url::{StateUrl, open_read_only};
+use crate::checkpoint::{CheckpointError, CheckpointStore};
+use crate::config::{destination, file, state_url};
+use crate::listing::{FullKey, view_of};
+use crate::storage::url::Destination;
+use crate::text_table::table;
+use crate::view::StreamView;
+
+/// Show the streams that the state remembers
+///
+/// Works whether or not reeltime runs, and changes nothing. The progress is that of the last
+/// stored part.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Where the state is kept [default: state.db in the user's state directory]
+    #[arg(long, value_name = "URL", env = "REELTIME_STATE", hide_env = true)]
+    state: Option<OsString>,
+
+    /// Where recordings go: to show keys with the destination's prefix
+    #[arg(long, value_name = "URL", env = "REELTIME_TO", hide_env = true)]
+    to: Option<OsString>,
+
+    /// Read --state and --to from this file of `reeltime run`
+    #[arg(long, value_name = "FILE", env = "REELTIME_CONFIG", hide_env = true)]
+    config: Option<PathBuf>,
+
+    /// Print a JSON array, with the fields of /api/streams
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the streams.
+pub async fn status(args: StatusArgs) -> Result<(), Failure> {
+    let from_file = args.config.as_deref().map(file::read).transpose()?.unwrap_or_default();
+    let to = args.to.or(from_file.to).map(|to| destination(&to)).transpose()?;
+    let state = state_url(args.state.or(from_file.state), |name| std::env::var_os(name))?;
+    let checkpoint = open(&state).await?;
+    let streams = streams(checkpoint.as_ref(), &full_key(to)).await.map_err(|error| unreadable(&error))?;
+    let text = if args.json {
+        let json = serde_json::to_string_pretty(&streams);
+        json.map_err(|error| Failure::failed(format!("cannot write JSON: {error}"), ""))? + "\n"
+    } else if streams.is_empty() {
+        format!("no streams in {}\n", crate::printable::printable(&checkpoint.location()))
+    } else {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+        table(&streams, i64::try_from(now).unwrap_or(i64::MAX))
+    };
+    print(&text)
+}
+
+/// The one place where the state is opened.
+async fn open(state: &StateUrl) -> Result<Arc<dyn CheckpointStore>, Failure> {
+    open_read_only(state).await.map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &CheckpointError) -> Failure {
+    let hint = match error {
+        CheckpointError::Outage { .. } => "name the state that `reeltime run` uses with --state; nothing was changed",
+        _ => "nothing was changed",
+    };
+    Failure::failed(error.to_string(), hint)
+}
+
+/// All remembered streams, the newest last.
+async fn streams(checkpoint: &dyn CheckpointStore, full_key: &FullKey) -> Result<Vec<StreamView>, CheckpointError> {
+    let mut records = checkpoint.load().await?;
+    records.sort_by_key(|record| (record.started_at, record.id));
+    let mut views = Vec::with_capacity(records.len());
+    for record in &records {
+        views.push(view_of(record, checkpoint, full_key).await?);
+    }
+    Ok(views)
+}
+
+fn full_key(to: Option<Destination>) -> FullKey {
+    match to {
+        Some(Destination::S3 { prefix, .. }) if !prefix.is_empty() => Arc::new(move |key| format!("{prefix}/{key}")),
+        _ => Arc::new(ToString::to_string),
+    }
+}
+
+/// Prints to stdout; a reader that has seen enough is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("cannot write to stdout: {error}"), ""))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,104 @@
+//! Values that are one of a few words.
+
+use reeltime_core::PlanKind;
+
+use super::text::{BadValue, deserialize_from_text};
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant),+
+        }
+
+        impl $name {
+            /// All choices, as they are written.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = BadValue;
+
+            fn from_str(text: &str) -> Result<Self, BadValue> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(BadValue::new(text, "is not one of the choices", &Self::WORDS.join(" or "))),
+                }
+            }
+        }
+
+        deserialize_from_text!($name);
+    };
+}
+
+choice! {
+    /// How changes in the sources are noticed.
+    WatchMode {
+        /// The system's notifications where they work, else by looking.
+        Auto = "auto",
+        /// The system's notifications, and the scan.
+        Native = "native",
+        /// The scan alone: for network mounts.
+        Poll = "poll",
+    }
+}
+
+choice! {
+    /// How log lines are written.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+choice! {
+    /// Whether checksums travel with the parts.
+    S3Checksums {
+        /// Where the store takes them.
+        Auto = "auto",
+        /// Never.
+        Off = "off",
+    }
+}
+
+choice! {
+    /// How part sizes develop; [`PlanKind`] as it is written.
+    PartPlanChoice {
+        /// [`PlanKind::Growing`].
+        Growing = "growing",
+        /// [`PlanKind::Uniform`].
+        Uniform = "uniform",
+    }
+}
+
+impl From<PartPlanChoice> for PlanKind {
+    fn from(choice: PartPlanChoice) -> Self {
+        match choice {
+            PartPlanChoice::Growing => Self::Growing,
+            PartPlanChoice::Uniform => Self::Uniform,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_exactly_and_others_are_told_the_choices() {
+        assert_eq!("poll".parse(), Ok(WatchMode::Poll));
+        let bad = "Poll".parse::<WatchMode>().unwrap_err();
+        assert_eq!(bad.to_string(), "\"Poll\" is not one of the choices; write auto or native or poll");
+    }
+
+    #[test]
+    fn part_plans_have_the_words_of_the_core() {
+        for word in PartPlanChoice::WORDS {
+            assert_eq!(PlanKind::from(word.parse::<PartPlanChoice>().unwrap()).as_str(), *word);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The name of this machine.
+
+/// The host name; `None` if there is none, or if it is not text.
+#[allow(unsafe_code)]
+pub(super) fn name() -> Option<String> {
+    let mut buffer = [0_u8; 256];
+    // SAFETY: the pointer and the length are those of one buffer, which outlives the call; one
+    // byte is kept back, so that it ends in a zero even where a longer name was cut.
+    let answer = unsafe { libc::gethostname(buffer.as_mut_ptr().cast(), buffer.len() - 1) };
+    if answer != 0 {
+        return None;
+    }
+    let name = std::ffi::CStr::from_bytes_until_nul(&buffer).ok()?.to_str().ok()?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_name_is_the_one_that_the_kernel_has() {
+        if let Ok(kernel) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
+            assert_eq!(super::name().as_deref(), Some(kernel.trim_end()));
+        }
+    }
+}
