@@ -207,10 +207,10 @@ impl StreamMachine {
             Input::SourceMissing => self.source_gone(Reason::SourceMissing, now.tick),
             Input::SourceUnreadable => self.source_gone(Reason::SourceUnreadable, now.tick),
             Input::Replaced => self.give_up(Reason::SourceReplaced),
-            Input::Renamed { path, key, final_name } => {
+            Input::Renamed { path, key, temp_name, final_name } => {
                 self.record.path = path;
                 self.unsaved = true;
-                self.sight.renamed(false, final_name, now.tick);
+                self.sight.renamed(temp_name, final_name, now.tick);
                 self.wanted_key = (key != self.record.key).then_some(key);
             }
             Input::LeaseLost => {

@@ -22,7 +22,9 @@ pub fn now() -> Now {
 /// This moment by the clock on the wall.
 pub fn wall() -> WallTime {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-    WallTime(since_epoch.map_or_else(|before| -(before.duration().as_millis() as i64), |since| since.as_millis() as i64))
+    WallTime(
+        since_epoch.map_or_else(|before| -(before.duration().as_millis() as i64), |since| since.as_millis() as i64),
+    )
 }
 
 /// The instant of a tick, rounded up.

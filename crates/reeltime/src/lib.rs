@@ -13,6 +13,7 @@ pub mod listing;
 pub mod metadata;
 pub mod pacing;
 pub mod printable;
+pub mod process;
 pub mod processor;
 pub mod recording;
 pub mod storage;

@@ -13,6 +13,8 @@ mod hands;
 mod looking;
 mod saving;
 
+pub(crate) use saving::create;
+
 use std::sync::Arc;
 
 use reeltime_core::{

@@ -1,1 +1,295 @@
-//! stub
+//! [`Supervisor`]: routes what happens in the sources to the processors of the streams.
+//!
+//! It knows every path that is, or was, a recording. An event, or something new in a scan, is
+//! a hint to the processor of that path, or the reason to make one. What has been completed is
+//! known by the version of its file, and is left alone until that changes.
+//!
+//! It holds no state that a restart would miss: the checkpoint and the first scan bring it
+//! back.
+
+mod index;
+mod scanning;
+mod streams;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reeltime_core::{Input, PartPlan, State};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::CheckpointError;
+use crate::events::{Event, What};
+use crate::http::Readiness;
+use crate::processor::{Outcome, Outside};
+use crate::recording::version_of;
+use crate::watch::scan::{Found, Seen};
+use crate::watch::{FileEvent, Selection, Watcher};
+use index::{Entry, Index};
+use scanning::{Report, Scanner};
+
+/// Streams of a backlog that are worked on, and so hold a file open, at the same time.
+const BACKLOG_AT_ONCE: usize = 256;
+
+/// Parts in flight get this long after a stop.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+
+/// What a supervisor is to do.
+pub struct Task {
+    /// The watched directories.
+    pub sources: Vec<PathBuf>,
+    /// Which files are recordings.
+    pub selection: Arc<Selection>,
+    /// The name of this node.
+    pub node: String,
+    /// How new recordings are divided.
+    pub plan: PartPlan,
+    /// End when everything is completed.
+    pub once: bool,
+}
+
+/// Routes events to processors.
+pub struct Supervisor {
+    task: Task,
+    outside: Outside,
+    readiness: Arc<Readiness>,
+    index: Index,
+    processors: JoinSet<Outcome>,
+    scanner: Scanner,
+    /// Places for streams of the backlog.
+    backlog: Arc<Semaphore>,
+    /// Oddities and unreadable places that were told already.
+    told: HashSet<PathBuf>,
+    /// Sources that have been scanned once.
+    scanned: HashSet<PathBuf>,
+    /// With `once`: nothing was left to do, and a last scan is looking whether that is true.
+    last_scan: bool,
+    /// Recordings that failed, and places that could not be read, in this run.
+    failures: u64,
+    stop: CancellationToken,
+}
+
+impl Supervisor {
+    /// A supervisor that has not begun.
+    pub fn new(task: Task, outside: Outside, readiness: Arc<Readiness>, stop: CancellationToken) -> Self {
+        let scanner = Scanner::new(Arc::clone(&task.selection));
+        Self {
+            task,
+            outside,
+            readiness,
+            index: Index::default(),
+            processors: JoinSet::new(),
+            scanner,
+            backlog: Arc::new(Semaphore::new(BACKLOG_AT_ONCE)),
+            told: HashSet::new(),
+            scanned: HashSet::new(),
+            last_scan: false,
+            failures: 0,
+            stop,
+        }
+    }
+
+    /// Works until it is stopped or, with `once`, until everything is completed. Answers how
+    /// many recordings are not.
+    ///
+    /// After a stop nothing is read any more, and what is under way gets a bounded time to end.
+    pub async fn run(
+        mut self,
+        watcher: Watcher,
+        mut events: mpsc::Receiver<FileEvent>,
+    ) -> Result<u64, CheckpointError> {
+        self.resume().await?;
+        let mut round = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            self.readiness.round();
+            if self.task.once && self.is_all_done() {
+                break;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                Some(event) = events.recv() => self.event(event).await,
+                Some(outcome) = self.processors.join_next() => {
+                    if let Ok(outcome) = outcome {
+                        self.ended(outcome).await;
+                    }
+                }
+                Some(report) = self.scanner.next() => {
+                    if report.dir == report.source {
+                        watcher.scanned(&report.source, report.took);
+                    }
+                    self.take_in(report).await;
+                }
+                _ = round.tick() => {}
+            }
+        }
+        drop(watcher);
+        self.wind_down().await;
+        Ok(self.failures)
+    }
+
+    /// With `once`: nothing is left, and a scan after the last completion has found nothing.
+    fn is_all_done(&mut self) -> bool {
+        let idle = self.index.live_count() == 0 && self.processors.is_empty() && self.scanner.is_idle();
+        if !idle || self.scanned.len() < self.task.sources.len() {
+            return false;
+        }
+        if self.last_scan {
+            return true;
+        }
+        self.last_scan = true;
+        for source in self.task.sources.clone() {
+            self.scanner.ask(source.clone(), source);
+        }
+        false
+    }
+
+    async fn wind_down(&mut self) {
+        self.stop.cancel();
+        let all_ended = async { while self.processors.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_GRACE, all_ended).await.is_err() {
+            let message = format!("parts in flight did not end within {} s of the stop", STOP_GRACE.as_secs());
+            self.tell_notice(None, message, "they are sent again after the next start; nothing is lost");
+            self.processors.shutdown().await;
+        }
+    }
+
+    async fn event(&mut self, event: FileEvent) {
+        match event {
+            FileEvent::Touched(path) => self.touched(&path, Input::Touched).await,
+            FileEvent::Closed(path) => self.touched(&path, Input::WriterClosed).await,
+            FileEvent::Removed(path) => {
+                if let Some(live) = self.index.live(&path) {
+                    live.hint(Input::Touched);
+                }
+            }
+            FileEvent::Renamed { from, to } => self.renamed(&from, &to).await,
+            FileEvent::Rescan(dir) => {
+                if let Some(source) = self.source_of(&dir) {
+                    self.scanner.ask(source, dir);
+                }
+            }
+        }
+    }
+
+    async fn touched(&mut self, path: &Path, hint: Input) {
+        match self.index.live(path) {
+            Some(live) => live.hint(hint),
+            None => self.look(path).await,
+        }
+    }
+
+    /// Looks at one path, as a scan would.
+    async fn look(&mut self, path: &Path) {
+        let Some(source) = self.source_of(path) else { return };
+        let Some(key) = self.task.selection.key(&source, path) else { return };
+        match path.symlink_metadata() {
+            Ok(metadata) if metadata.is_file() => {
+                let version = version_of(&metadata);
+                self.found(&source, Found { path: path.to_owned(), key, version }).await;
+            }
+            // A scan tells of it, and once.
+            Ok(_) => self.scanner.ask(source, path.parent().unwrap_or(path).to_owned()),
+            Err(_) => {}
+        }
+    }
+
+    async fn take_in(&mut self, report: Report) {
+        for seen in report.seen {
+            match seen {
+                Seen::Recording(found) => self.found(&report.source, found).await,
+                Seen::Oddity { path, kind } => {
+                    let message = format!("{} is {kind}, not a file, and is ignored", path.display());
+                    self.tell_once(path, message, "reeltime uploads regular files only, and never follows links");
+                }
+                Seen::Trouble { path, error } => {
+                    let message = format!("cannot look at {}: {error}", path.display());
+                    let hint = "recordings there are not seen until it can be read (chmod, chown, or mount it)";
+                    if self.tell_once(path, message, hint) {
+                        self.failures += 1;
+                    }
+                }
+            }
+        }
+        if report.dir == report.source {
+            self.scanned.insert(report.source);
+            if self.scanned.len() == self.task.sources.len() {
+                self.readiness.scanned();
+            }
+        }
+    }
+
+    /// A recording's file is there.
+    async fn found(&mut self, source: &Path, found: Found) {
+        match self.index.get(&found.path) {
+            Some(Entry::Live(_)) => {
+                if self.index.scanned(&found.path, found.version)
+                    && let Some(live) = self.index.live(&found.path)
+                {
+                    live.hint(Input::Touched);
+                }
+            }
+            Some(Entry::Completed { version, .. })
+                if version.is_some_and(|version| version.same_content(&found.version)) => {}
+            Some(Entry::Failed { version, .. }) if *version == Some(found.version) => {}
+            Some(Entry::Completed { id, .. } | Entry::Failed { id, .. }) => {
+                let id = *id;
+                self.revive(id, found).await;
+            }
+            None => match self.old_name_of(&found) {
+                Some(old) => Box::pin(self.renamed(&old, &found.path)).await,
+                None => self.begin(source, found),
+            },
+        }
+    }
+
+    /// A file under a new name, of which no event told.
+    fn old_name_of(&self, found: &Found) -> Option<PathBuf> {
+        let old = self.index.path_of_inode(found.version.inode)?;
+        let still_there = old.symlink_metadata().is_ok_and(|at| version_of(&at).inode == found.version.inode);
+        (!still_there).then(|| old.to_owned())
+    }
+
+    /// What a processor has left behind.
+    async fn ended(&mut self, outcome: Outcome) {
+        let record = outcome.record;
+        let ours = self.index.get(&record.path).is_some_and(|entry| entry.id() == record.id);
+        if let Some(seen) = outcome.seen {
+            self.index.forget_inode(seen.inode);
+        }
+        if record.state == State::Failed {
+            self.failures += 1;
+        }
+        if self.stop.is_cancelled() || !ours {
+            return;
+        }
+        match record.state {
+            State::Completed | State::Failed => {
+                self.index.put(record.path.clone(), Entry::of_ended(&record));
+                // Whatever was hinted at meanwhile.
+                self.look(&record.path).await;
+            }
+            State::Active | State::PendingCompletion => self.take_up_again(record).await,
+        }
+    }
+
+    fn source_of(&self, path: &Path) -> Option<PathBuf> {
+        self.task.sources.iter().find(|source| path.starts_with(source)).cloned()
+    }
+
+    /// Tells of a place, unless that was done before. `true` if it was told now.
+    fn tell_once(&mut self, path: PathBuf, message: String, hint: &str) -> bool {
+        if self.told.contains(&path) {
+            return false;
+        }
+        self.tell_notice(Some(path.clone()), message, hint);
+        self.told.insert(path)
+    }
+
+    fn tell_notice(&self, path: Option<PathBuf>, message: String, hint: &str) {
+        let what = What::Notice { message, hint: hint.to_owned() };
+        self.outside.events.tell(Event { stream: None, path, what });
+    }
+}

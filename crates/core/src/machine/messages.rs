@@ -86,14 +86,16 @@ pub enum Input {
     Touched,
     /// A hint: somebody who could write closed the file.
     WriterClosed,
-    /// The file has a new name. `final_name`: it has just lost a temp suffix, which is the
-    /// recorder's word that the recording has ended.
+    /// The file has a new name.
     Renamed {
         /// Where it is now.
         path: std::path::PathBuf,
         /// The key that belongs to that name.
         key: ObjectKey,
-        /// Whether the name lost a temp suffix.
+        /// Whether the name has a temp suffix.
+        temp_name: bool,
+        /// Whether the name has just lost one, which is the recorder's word that the recording
+        /// has ended.
         final_name: bool,
     },
     /// The file is called by a temp name, and another file has the final one: only the rename

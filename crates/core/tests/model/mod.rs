@@ -266,7 +266,7 @@ impl World {
                 file.ctime_ms = stamp;
                 self.say("renamed to its final name");
                 let path = PathBuf::from("/r/a.mp4");
-                self.hints.push(Input::Renamed { path, key: self.key.clone(), final_name: true });
+                self.hints.push(Input::Renamed { path, key: self.key.clone(), temp_name: false, final_name: true });
                 return;
             }
             12 if self.chance.one_in(8) && live => {
@@ -274,7 +274,12 @@ impl World {
                 file.ctime_ms = stamp;
                 self.say("renamed to another key");
                 let path = PathBuf::from("/r/b.mp4");
-                self.hints.push(Input::Renamed { path, key: self.key.clone(), final_name: false });
+                self.hints.push(Input::Renamed {
+                    path,
+                    key: self.key.clone(),
+                    temp_name: self.temp_name,
+                    final_name: false,
+                });
                 return;
             }
             _ => {
@@ -393,7 +398,7 @@ impl World {
         self.hints.clear();
         self.wake_at = None;
         if let Some(key) = other_key {
-            self.give(Input::Renamed { path: "/r/b.mp4".into(), key, final_name: false });
+            self.give(Input::Renamed { path: "/r/b.mp4".into(), key, temp_name: self.temp_name, final_name: false });
         }
         self.give(Input::Start);
     }

@@ -63,6 +63,9 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// The records of all streams, of this node and of others, in any order.
     async fn load(&self) -> Result<Vec<StreamRecord>, CheckpointError>;
 
+    /// The record of one stream; `None` if it is not known.
+    async fn find(&self, id: StreamId) -> Result<Option<StreamRecord>, CheckpointError>;
+
     /// The parts of a stream that belong to `generation`.
     async fn load_parts(&self, id: StreamId, generation: u32) -> Result<PartTable, CheckpointError>;
 

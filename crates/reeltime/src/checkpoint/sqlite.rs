@@ -115,6 +115,11 @@ impl CheckpointStore for SqliteStore {
         self.reader.read(requests::load).await.map_err(|failure| failure.of("load streams", &self.location))
     }
 
+    async fn find(&self, id: StreamId) -> Result<Option<StreamRecord>, CheckpointError> {
+        let found = self.reader.read(move |connection| requests::read_one(connection, id)).await;
+        found.map_err(|failure| failure.of("find a stream", &self.location))
+    }
+
     async fn load_parts(&self, id: StreamId, generation: u32) -> Result<PartTable, CheckpointError> {
         let parts = self.reader.read(move |connection| requests::load_parts(connection, id, generation)).await;
         parts.map_err(|failure| failure.of("load parts", &self.location))

@@ -16,7 +16,7 @@ use super::{Outside, looking, saving};
 use crate::events::{Event, What};
 use crate::recording::Recording;
 use crate::storage::body::{blocking, checksum_of, checksums_of};
-use crate::storage::{CompletedPart, PartBody, Stored, StoreError, UploadRef};
+use crate::storage::{CompletedPart, PartBody, StoreError, Stored, UploadRef};
 
 /// What requests need to know of their stream. A clone knows the same.
 #[derive(Clone)]

@@ -123,7 +123,7 @@ fn stale(found: Option<StreamRecord>) -> Outcome {
     ))
 }
 
-fn read_one(connection: &Connection, id: StreamId) -> Result<Option<StreamRecord>> {
+pub(super) fn read_one(connection: &Connection, id: StreamId) -> Result<Option<StreamRecord>> {
     let sql = format!("SELECT {STREAM_COLUMNS} FROM streams WHERE id = ?1");
     connection.prepare_cached(&sql)?.query_row([id.to_string()], read_stream).optional()
 }

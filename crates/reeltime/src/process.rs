@@ -1,0 +1,47 @@
+//! What concerns the process as a whole: its limits and its signals.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Raises the number of files that may be open to what the system allows: every live recording
+/// is held open.
+#[allow(unsafe_code)]
+pub fn raise_open_file_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a valid pointer to a plain struct that lives long enough.
+    let raised = unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+    };
+    if raised == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Cancels `stop` at the first SIGINT or SIGTERM; ends the process at the second.
+///
+/// Nothing depends on the orderly stop: it only saves sending the parts in flight again.
+pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if !first {
+                std::process::exit(SECOND_SIGNAL_EXIT_CODE);
+            }
+            tracing::info!("stopping: parts in flight may end; a second signal ends at once");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// By convention 128 + SIGINT.
+const SECOND_SIGNAL_EXIT_CODE: i32 = 130;
