@@ -27,5 +27,5 @@ pub use machine::{Action, Input, ObjectFacts, PendingUpload, Policy, RemotePart,
 pub use part_plan::{Limits, PartPlan, PlanKind};
 pub use part_table::{Part, PartTable};
 pub use record::{StreamRecord, UploadState};
-pub use state::{Reason, State};
+pub use state::{Reason, State, UnknownName};
 pub use trouble::Trouble;

@@ -12,7 +12,9 @@
 //!
 //! A recording that outgrows even that is started again with [`PartPlan::enlarged`].
 
-use crate::{ByteRange, PartNumber};
+use std::str::FromStr;
+
+use crate::{ByteRange, PartNumber, UnknownName};
 
 /// What a store allows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -53,12 +55,23 @@ pub enum PlanKind {
 }
 
 impl PlanKind {
+    /// All kinds.
+    pub const ALL: [Self; 2] = [Self::Growing, Self::Uniform];
+
     /// The name on the command line and in checkpoints.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Growing => "growing",
             Self::Uniform => "uniform",
         }
+    }
+}
+
+impl FromStr for PlanKind {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(UnknownName)
     }
 }
 
@@ -183,5 +196,16 @@ impl PartPlan {
             bytes = bytes.saturating_mul(2).min(limits.max_part_bytes);
             Some(stage)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_kinds_read_back() {
+        assert!(PlanKind::ALL.into_iter().all(|kind| kind.as_str().parse() == Ok(kind)));
+        assert_eq!("shrinking".parse::<PlanKind>(), Err(UnknownName));
     }
 }

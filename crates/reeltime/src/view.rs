@@ -1,7 +1,6 @@
 //! A stream as the API, the command line and the dashboard show it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reeltime_core::{StreamId, StreamRecord, WallTime};
@@ -93,17 +92,4 @@ impl Board {
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all
     }
-}
-
-/// The state file that is used when none is named: in systemd's state directory, else in the
-/// user's.
-pub fn default_state_path(var: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
-    if let Some(dir) = var("STATE_DIRECTORY") {
-        return Some(PathBuf::from(dir).join("state.db"));
-    }
-    let base = var("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .filter(|dir| dir.is_absolute())
-        .or_else(|| var("HOME").map(|home| PathBuf::from(home).join(".local/state")))?;
-    Some(base.join("reeltime/state.db"))
 }

@@ -4,6 +4,7 @@
 //! owns it; it is not needed to keep a recording: the disk has the bytes and the store has the
 //! parts.
 
+pub mod lock;
 pub mod sqlite;
 pub mod url;
 
@@ -65,8 +66,9 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// The parts of a stream that belong to `generation`.
     async fn load_parts(&self, id: StreamId, generation: u32) -> Result<PartTable, CheckpointError>;
 
-    /// Creates a stream. Creating the same record again is a success;
-    /// [`CheckpointError::Stale`] if the id is taken by a different epoch or state.
+    /// Creates a stream. Creating it again with the same epoch and state is a success, and the
+    /// record is the last one given; [`CheckpointError::Stale`] if the id is taken by a
+    /// different epoch or state.
     /// Durable when it returns.
     async fn create(&self, record: &StreamRecord) -> Result<(), CheckpointError>;
 
