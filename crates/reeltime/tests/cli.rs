@@ -295,7 +295,7 @@ fn status_needs_a_state_that_it_can_read() {
 #[test]
 fn a_configuration_that_holds_is_accepted_and_a_port_in_use_is_said() {
     let place = Place::new();
-    let accepted = place.run("rec --to other --listen 127.0.0.1:0 --log-format json");
+    let accepted = place.run("rec --to other --once --listen 127.0.0.1:0 --log-format json");
     assert_eq!(accepted.code, Some(0), "{}", accepted.stderr);
     let first: serde_json::Value = serde_json::from_str(accepted.stderr.lines().next().unwrap()).unwrap();
     assert_eq!((&first["message"], &first["to"]), (&"reeltime starts".into(), &"other".into()));
