@@ -83,7 +83,7 @@ fn help_and_version_are_no_errors() {
 #[test]
 fn a_command_line_that_means_nothing_is_a_usage_error() {
     let place = Place::new();
-    for args in ["", "upload", "run --no-such-flag", "run --max-uploads many rec --to other"] {
+    for args in ["", "upload", "run --no-such-flag", "run rec --to other --once=maybe"] {
         let answer = Answer::from(place.command(args).output().unwrap());
         assert_eq!(answer.code, Some(2), "{args}: {}", answer.stderr);
         assert!(!answer.stderr.is_empty());
@@ -95,6 +95,8 @@ fn what_is_missing_is_asked_for() {
     let place = Place::new();
     place.refuses("--to other", "no directory to watch", "reeltime run DIR... --to URL");
     place.refuses("rec", "no destination", "--to s3://BUCKET");
+    let nothing = place.command("run --to other").env("REELTIME_DIRS", "").output().unwrap();
+    refused(&nothing.into(), "empty variable", "no directory to watch", "DIR");
     let mut homeless = place.command("run rec --to other");
     refused(&homeless.env_remove("HOME").output().unwrap().into(), "no HOME", "no place for the state", "--state /");
 }
@@ -193,6 +195,7 @@ fn a_value_that_is_none_is_said_with_its_place() {
     place.refuses("rec --to other --tail-flush 0s", "--tail-flush: \"0s\" would send the tail without end", "off");
     place.refuses("rec --to other --listen 8420", "--listen: \"8420\" is not an address", "127.0.0.1:8420");
     place.refuses("rec --to other --bandwidth 5Mb/s", "--bandwidth: \"5Mb/s\" may mean bits or bytes", "100Mbit/s");
+    place.refuses("rec --to other --max-uploads many", "--max-uploads: \"many\": invalid digit", "--help");
     place.refuses("rec --to other --include a[", "--include a[: ", "glob");
 
     let from_variable = place.command("run rec --to other").env("REELTIME_PART_SIZE", "huge").output().unwrap();
@@ -260,6 +263,7 @@ fn a_file_is_refused_with_line_column_and_key() {
         ),
         ("\npart-size = 'x'\n", "reeltime.toml:2:13: part-size: \"x\" is not a size", "write a size such as 8MiB"),
         ("watch = 'x'", "reeltime.toml:1:9: watch: \"x\" is not one of the choices", "auto or native or poll"),
+        ("max-uploads = 'x'", "reeltime.toml:1:15: max-uploads: invalid type: string \"x\"", "--help"),
         ("to = \n", "reeltime.toml:1:", "TOML"),
     ];
     for (text, message, hint) in table {
@@ -286,4 +290,20 @@ fn status_needs_a_state_that_it_can_read() {
     assert!(!place.path("gone.db").exists(), "looking creates nothing");
     let answer = Answer::from(place.command("status --state ftp://x").output().unwrap());
     refused(&answer, "scheme", "--state: ", "--state /");
+}
+
+#[test]
+fn a_configuration_that_holds_is_accepted_and_a_port_in_use_is_said() {
+    let place = Place::new();
+    let accepted = place.run("rec --to other --once --listen 127.0.0.1:0 --log-format json");
+    assert_eq!(accepted.code, Some(0), "{}", accepted.stderr);
+    let first: serde_json::Value = serde_json::from_str(accepted.stderr.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["message"], &first["to"]), (&"reeltime starts".into(), &"other".into()));
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let answer = place.run(&format!("rec --to other --listen {address}"));
+    assert_eq!(answer.code, Some(1), "{}", answer.stderr);
+    assert!(answer.stderr.contains(&format!("error: cannot listen on {address}: ")), "{}", answer.stderr);
+    assert!(answer.stderr.contains("\nhint: ") && answer.stderr.contains("--listen"), "{}", answer.stderr);
 }

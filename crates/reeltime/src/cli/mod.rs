@@ -113,5 +113,6 @@ fn bad_value(error: &clap::Error, args: &[OsString]) -> Option<Failure> {
         Some(ContextValue::String(value)) if !problem.contains(value.as_str()) => format!("{value:?}: {problem}"),
         _ => problem,
     };
+    let hint = if hint.is_empty() { "`reeltime run --help` says what it takes".to_owned() } else { hint };
     Some(Failure::usage(format!("{place}: {problem}"), hint))
 }

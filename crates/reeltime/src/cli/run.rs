@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::Failure;
-use crate::config::{Config, Settings, file};
-use crate::telemetry;
+use crate::config::{Config, Listen, Settings, file};
+use crate::{http, telemetry};
 
 /// Watch directories and upload recordings while they are written
 ///
@@ -70,6 +70,11 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         sources = config.dirs.len(),
         "reeltime starts"
     );
-    // Seam: the supervisor starts here, with `config` checked and the log open.
+    let listener = match config.listen {
+        Listen::At(address) => Some(http::bind(address).await?),
+        Listen::Off => None,
+    };
+    // Seam: the supervisor starts here, with `config` checked, the log open and the port ours.
+    drop(listener);
     Ok(())
 }

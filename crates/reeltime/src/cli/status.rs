@@ -64,8 +64,8 @@ async fn open(state: &StateUrl) -> Result<Arc<dyn CheckpointStore>, Failure> {
 
 fn unreadable(error: &CheckpointError) -> Failure {
     let hint = match error {
-        CheckpointError::Outage { .. } => "name the state that `reeltime run` uses with --state; nothing was changed",
-        _ => "nothing was changed",
+        CheckpointError::Unusable { .. } => "name with --state the state that `reeltime run` uses; nothing was changed",
+        _ => "try again; nothing was changed",
     };
     Failure::failed(error.to_string(), hint)
 }

@@ -63,7 +63,10 @@ fn parse(text: &str) -> Result<Settings, Mistake> {
             let value = value.span();
             value.start <= at.start && at.start < value.end
         });
-        let (problem, hint) = BadValue::parts_of(error.message());
+        let (problem, mut hint) = BadValue::parts_of(error.message());
+        if hint.is_empty() {
+            "`reeltime run --help` says what the flag of this name takes".clone_into(&mut hint);
+        }
         Mistake { at, key: key.map(|(key, _)| key.get_ref().to_string()), problem, hint }
     })
 }

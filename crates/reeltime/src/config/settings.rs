@@ -4,6 +4,9 @@
 //! fills what is still empty. What is empty after that gets its default when the settings
 //! become a [`super::Config`].
 
+// The documentation of a flag is its help text, where markup is only noise.
+#![allow(clippy::doc_markdown, rustdoc::bare_urls)]
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -26,17 +29,17 @@ use super::tail_flush::TailFlush;
 pub struct Settings {
     /// Directories to watch, with everything below them
     ///
-    /// A recording's path below its DIR becomes its object key. Directories must not lie
-    /// inside one another. REELTIME_DIRS takes several, separated by ':'; the key in the file
-    /// is dirs.
-    #[arg(value_name = "DIR", env = "REELTIME_DIRS", hide_env = true)]
+    /// A recording's path below its DIR becomes its object key. Directories must not lie inside one
+    /// another. REELTIME_DIRS takes several, separated by ':'; the key in the file is dirs.
+    #[arg(value_name = "DIR", env = "REELTIME_DIRS", hide_env = true,
+          value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub dirs: Option<Vec<PathBuf>>,
 
     /// Files that are recordings [default: **/*.mp4]
     ///
-    /// Repeatable; given once, it replaces the default. It is compared with the path below
-    /// DIR, less the temporary suffix. Too wide a pattern uploads files that are no
-    /// recordings; one that does not match leaves recordings on this machine alone.
+    /// Repeatable; given once, it replaces the default. It is compared with the path below DIR,
+    /// less the temporary suffix. Too wide a pattern uploads files that are no recordings; one that
+    /// does not match leaves recordings on this machine alone.
     #[arg(long, value_name = "GLOB", env = "REELTIME_INCLUDE", hide_env = true, help_heading = RECORDINGS)]
     pub include: Option<Vec<String>>,
 
@@ -49,8 +52,8 @@ pub struct Settings {
     /// Endings of names of unfinished files [default: .part .tmp]
     ///
     /// Repeatable; given once, it replaces the defaults, and '' clears them. foo.mp4.part is
-    /// uploaded under the key foo.mp4 while it grows, and the rename says that it has ended.
-    /// A suffix that is missing here makes such files invisible until they are renamed.
+    /// uploaded under the key foo.mp4 while it grows, and the rename says that it has ended. A
+    /// suffix that is missing here makes such files invisible until they are renamed.
     #[arg(long, value_name = "SUFFIX", env = "REELTIME_TEMP_SUFFIX", hide_env = true, help_heading = RECORDINGS)]
     pub temp_suffix: Option<Vec<String>>,
 
@@ -63,8 +66,8 @@ pub struct Settings {
 
     /// Address of an S3-compatible store [default: AWS]
     ///
-    /// http:// or https://. AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL work too. Credentials
-    /// come from AWS's standard chain: variables, profiles, web identity, instance role.
+    /// http:// or https://. AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL work too. Credentials come
+    /// from AWS's standard chain: variables, profiles, web identity, instance role.
     #[arg(long, value_name = "URL", env = "REELTIME_S3_ENDPOINT", hide_env = true, help_heading = DESTINATION)]
     pub s3_endpoint: Option<String>,
 
@@ -76,24 +79,24 @@ pub struct Settings {
 
     /// Checksums on parts and objects: auto or off [default: auto]
     ///
-    /// auto sends CRC64NVME and does without where a store refuses it. With off, damage on
-    /// the way is found by TLS and the part's ETag alone; only for stores that misbehave.
+    /// auto sends CRC64NVME and does without where a store refuses it. With off, damage on the way
+    /// is found by TLS and the part's ETag alone; only for stores that misbehave.
     #[arg(long, value_name = "MODE", env = "REELTIME_S3_CHECKSUMS", hide_env = true, help_heading = DESTINATION)]
     pub s3_checksums: Option<S3Checksums>,
 
     /// Then keep, delete or move=DIR the local file [default: keep]
     ///
-    /// Only ever after the object was verified, completed and announced. With keep, the disk
-    /// fills unless something else cleans it. DIR must be outside of the watched directories.
+    /// Only ever after the object was verified, completed and announced. With keep, the disk fills
+    /// unless something else cleans it. DIR must be outside of the watched directories.
     #[arg(long, value_name = "ACTION", env = "REELTIME_AFTER_UPLOAD", hide_env = true, help_heading = DESTINATION,
           value_parser = OsStringValueParser::new().try_map(|text| AfterUpload::parse(&text)))]
     pub after_upload: Option<AfterUpload>,
 
     /// Size of the first part [default: 8MiB]
     ///
-    /// At least 5MiB on S3. Parts grow with the recording, so that it never meets the store's
-    /// limit of 10,000 parts. Larger: fewer requests, but more of a recording waits for its
-    /// part to fill, and more is sent again when a recorder rewrites the head of its file.
+    /// At least 5MiB on S3. Parts grow with the recording, so that it never meets the store's limit
+    /// of 10,000 parts. Larger: fewer requests, but more of a recording waits for its part to fill,
+    /// and more is sent again when a recorder rewrites the head of its file.
     #[arg(long, value_name = "SIZE", env = "REELTIME_PART_SIZE", hide_env = true, help_heading = TRANSFER)]
     pub part_size: Option<ByteSize>,
 
@@ -106,80 +109,81 @@ pub struct Settings {
 
     /// Parts in flight, over all streams [default: 8]
     ///
-    /// More fills a link with a long round trip, and uses more connections and some memory
-    /// each. Fewer leaves more of a thin link to others.
+    /// More fills a link with a long round trip, and uses more connections and some memory each.
+    /// Fewer leaves more of a thin link to others.
     #[arg(long, value_name = "N", env = "REELTIME_MAX_UPLOADS", hide_env = true, help_heading = TRANSFER)]
     pub max_uploads: Option<u32>,
 
     /// Limit of all sending, such as 100Mbit/s [default: none]
     ///
-    /// Below what the recorders write together, uploads fall behind and the disk is the
-    /// buffer; they catch up when recorders pause.
+    /// Below what the recorders write together, uploads fall behind and the disk is the buffer;
+    /// they catch up when recorders pause.
     #[arg(long, value_name = "RATE", env = "REELTIME_BANDWIDTH", hide_env = true, help_heading = TRANSFER)]
     pub bandwidth: Option<Rate>,
 
     /// Finalize this long after the file was closed [default: 2s]
     ///
-    /// For recorders that close and open again. Longer delays every object by as much;
-    /// shorter completes such a file early, and uploads it again when it goes on.
+    /// For recorders that close and open again. Longer delays every object by as much; shorter
+    /// completes such a file early, and uploads it again when it goes on.
     #[arg(long, value_name = "TIME", env = "REELTIME_CLOSE_GRACE", hide_env = true, help_heading = TIMING)]
     pub close_grace: Option<Span>,
 
     /// Finalize after this long without change [default: 30s]
     ///
-    /// And without a writer; it decides alone where writers cannot be seen, as on NFS. Shorter than a recorder's
-    /// pauses, it completes a recording early, and uploads it again when it goes on.
+    /// And without a writer; it decides alone where writers cannot be seen, as on NFS. Shorter than
+    /// a recorder's pauses, it completes a recording early, and uploads it again when it goes on.
     #[arg(long, value_name = "TIME", env = "REELTIME_IDLE_TIMEOUT", hide_env = true, help_heading = TIMING)]
     pub idle_timeout: Option<Span>,
 
     /// At most this much is lost with a machine, or off [default: 30s]
     ///
-    /// The bytes behind the last full part are sent this often. Shorter: more requests and
-    /// more bytes sent again. off: they are sent at the end of the recording only.
+    /// The bytes behind the last full part are sent this often. Shorter: more requests and more
+    /// bytes sent again. off: they are sent at the end of the recording only.
     #[arg(long, value_name = "TIME", env = "REELTIME_TAIL_FLUSH", hide_env = true, help_heading = TIMING)]
     pub tail_flush: Option<TailFlush>,
 
     /// How changes are noticed: auto, native or poll [default: auto]
     ///
-    /// auto uses the system's notifications and polls where they do not work (NFS, SMB, some
-    /// FUSE mounts). poll is for mounts that deliver none without saying so.
+    /// auto uses the system's notifications and polls where they do not work (NFS, SMB, some FUSE
+    /// mounts). poll is for mounts that deliver none without saying so.
     #[arg(long, value_name = "MODE", env = "REELTIME_WATCH", hide_env = true, help_heading = TIMING)]
     pub watch: Option<WatchMode>,
 
     /// Time between scans [default: 10s; with --watch poll 2s]
     ///
-    /// A scan looks through all directories and finds what notifications have missed. Shorter costs a stat of every file;
-    /// longer delays what was missed, and with poll everything.
+    /// A scan looks through all directories and finds what notifications have missed. Shorter costs
+    /// a stat of every file; longer delays what was missed, and with poll everything.
     #[arg(long, value_name = "TIME", env = "REELTIME_SCAN_INTERVAL", hide_env = true, help_heading = TIMING)]
     pub scan_interval: Option<Span>,
 
     /// Upload what is there, wait until it is completed, and exit
     ///
-    /// Exit code 0 when everything is completed, 1 otherwise. For cron jobs and for cleaning
-    /// up after a recorder.
+    /// Exit code 0 when everything is completed, 1 otherwise. For cron jobs and for cleaning up
+    /// after a recorder.
     #[arg(long, value_name = "true|false", env = "REELTIME_ONCE", hide_env = true, help_heading = TIMING,
           num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub once: Option<bool>,
 
     /// Where the state is kept [default: state.db in the user's state directory]
     ///
-    /// sqlite:///FILE, a path, redis:// or rediss://. Without the state of an earlier run, what was sent then is found again in the store
-    /// as far as the store can tell; the rest is sent once more.
+    /// sqlite:///FILE, a path, redis:// or rediss://. Without the state of an earlier run, what was
+    /// sent then is found again in the store as far as the store can tell; the rest is sent once
+    /// more.
     #[arg(long, value_name = "URL", env = "REELTIME_STATE", hide_env = true, help_heading = NODE)]
     #[serde(deserialize_with = "os_text")]
     pub state: Option<OsString>,
 
     /// Name of this node in state, documents and API [default: the host name]
     ///
-    /// It must not change between runs, and no two nodes that share a state may have the
-    /// same: a node takes up again the streams that bear its name.
+    /// It must not change between runs, and no two nodes that share a state may have the same: a
+    /// node takes up again the streams that bear its name.
     #[arg(long, value_name = "NAME", env = "REELTIME_NODE", hide_env = true, help_heading = NODE)]
     pub node: Option<String>,
 
     /// Where HTTP is served, or off [default: 127.0.0.1:8420]
     ///
-    /// Dashboard, API, metrics and health. Whoever can reach it can see names and progress of all recordings; there is no
-    /// password. 0.0.0.0:8420 makes it reachable from everywhere.
+    /// Dashboard, API, metrics and health. Whoever can reach it can see names and progress of all
+    /// recordings; there is no password. 0.0.0.0:8420 makes it reachable from everywhere.
     #[arg(long, value_name = "ADDR", env = "REELTIME_LISTEN", hide_env = true, help_heading = NODE)]
     pub listen: Option<Listen>,
 
@@ -191,8 +195,8 @@ pub struct Settings {
 
     /// The ffprobe program [default: ffprobe, found in PATH]
     ///
-    /// It describes recordings in their metadata documents. Without it they are uploaded all
-    /// the same, and described by what reeltime reads itself.
+    /// It describes recordings in their metadata documents. Without it they are uploaded all the
+    /// same, and described by what reeltime reads itself.
     #[arg(long, value_name = "PATH", env = "REELTIME_FFPROBE", hide_env = true, help_heading = NODE)]
     pub ffprobe: Option<PathBuf>,
 }

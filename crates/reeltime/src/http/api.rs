@@ -31,12 +31,9 @@ pub(super) async fn streams(State(state): State<AppState>, filter: Result<Query<
         Ok(Query(filter)) => filter,
         Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.body_text(), ""),
     };
-    let wanted = match filter.state.as_deref().map(StreamState::from_str).transpose() {
-        Ok(wanted) => wanted,
-        Err(_) => {
-            let hint = StreamState::ALL.map(StreamState::as_str).join(", ");
-            return refusal(StatusCode::BAD_REQUEST, "no such state", &format!("the states are {hint}"));
-        }
+    let Ok(wanted) = filter.state.as_deref().map(StreamState::from_str).transpose() else {
+        let hint = StreamState::ALL.map(StreamState::as_str).join(", ");
+        return refusal(StatusCode::BAD_REQUEST, "no such state", &format!("the states are {hint}"));
     };
     let Listing { streams, incomplete } = listing(&state, wanted).await;
     let mut response = Json(streams).into_response();

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use reeltime_core::{
@@ -11,6 +11,7 @@ use reeltime_core::{
     StreamRecord, UploadState, WallTime,
 };
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -18,30 +19,56 @@ use uuid::Uuid;
 
 use super::*;
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::url::{StateUrl, open};
 use crate::events::What;
 use crate::telemetry::metrics::Metrics;
 use crate::view::StreamView;
 
-/// Records in memory, with 5 MiB of parts 1 to 3 each; or a store that is away.
-struct Remembered(Option<Vec<StreamRecord>>);
+/// A checkpoint store that is away. (The one that is there is a real one.)
+struct Away;
+
+fn away<T>() -> Result<T, CheckpointError> {
+    Err(CheckpointError::Outage { op: "load", target: "memory".to_owned(), cause: "it is\naway".to_owned() })
+}
 
 #[async_trait]
-impl CheckpointStore for Remembered {
+impl CheckpointStore for Away {
     fn location(&self) -> String {
         "memory".to_owned()
     }
 
     async fn load(&self) -> Result<Vec<StreamRecord>, CheckpointError> {
-        self.0.clone().ok_or_else(|| CheckpointError::Outage {
-            op: "load",
-            target: "memory".to_owned(),
-            cause: "it is\naway".to_owned(),
-        })
+        away()
     }
 
     async fn load_parts(&self, _: StreamId, _: u32) -> Result<PartTable, CheckpointError> {
-        let mut parts = PartTable::default();
-        for number in 1..=3 {
+        away()
+    }
+
+    async fn create(&self, _: &StreamRecord) -> Result<(), CheckpointError> {
+        away()
+    }
+
+    async fn record_part(&self, _: StreamId, _: u64, _: u32, _: PartNumber, _: &Part) -> Result<(), CheckpointError> {
+        away()
+    }
+
+    async fn transition(&self, _: StreamState, _: &StreamRecord) -> Result<(), CheckpointError> {
+        away()
+    }
+
+    async fn forget(&self, _: StreamId, _: u64) -> Result<(), CheckpointError> {
+        away()
+    }
+}
+
+/// A state file with these streams, of each but the completed three parts of 5 MiB.
+async fn remembered(dir: &Path, records: &[StreamRecord]) -> Arc<dyn CheckpointStore> {
+    let store = open(&StateUrl::Sqlite(dir.join("state.db")), "cam-1").await.unwrap();
+    for record in records {
+        store.create(record).await.unwrap();
+        let parts = if record.state == StreamState::Completed { 0 } else { 3 };
+        for number in 1..=parts {
             let part = Part {
                 size_bytes: 5 << 20,
                 etag: String::new(),
@@ -51,26 +78,10 @@ impl CheckpointStore for Remembered {
                 proven: None,
                 dirty: false,
             };
-            parts.insert(PartNumber::new(number).unwrap(), part);
+            store.record_part(record.id, 1, 1, PartNumber::new(number).unwrap(), &part).await.unwrap();
         }
-        Ok(parts)
     }
-
-    async fn create(&self, _: &StreamRecord) -> Result<(), CheckpointError> {
-        unreachable!("HTTP only reads")
-    }
-
-    async fn record_part(&self, _: StreamId, _: u64, _: u32, _: PartNumber, _: &Part) -> Result<(), CheckpointError> {
-        unreachable!("HTTP only reads")
-    }
-
-    async fn transition(&self, _: StreamState, _: &StreamRecord) -> Result<(), CheckpointError> {
-        unreachable!("HTTP only reads")
-    }
-
-    async fn forget(&self, _: StreamId, _: u64) -> Result<(), CheckpointError> {
-        unreachable!("HTTP only reads")
-    }
+    store
 }
 
 fn id(number: u128) -> StreamId {
@@ -106,14 +117,20 @@ struct Server {
     metrics: Metrics,
     stop: CancellationToken,
     serving: JoinHandle<io::Result<()>>,
+    _dir: TempDir,
 }
 
 async fn server(records: Option<Vec<StreamRecord>>) -> Server {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoint: Arc<dyn CheckpointStore> = match records {
+        Some(records) => remembered(dir.path(), &records).await,
+        None => Arc::new(Away),
+    };
     let board = Board::default();
     let (metrics, registry) = Metrics::new(&board);
     let state = AppState {
         board,
-        checkpoint: Arc::new(Remembered(records)),
+        checkpoint,
         registry: Arc::new(registry),
         readiness: Arc::default(),
         full_key: Arc::new(|key| format!("studio/{key}")),
@@ -122,7 +139,7 @@ async fn server(records: Option<Vec<StreamRecord>>) -> Server {
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, state.clone(), stop.clone()));
-    Server { address, state, metrics, stop, serving }
+    Server { address, state, metrics, stop, serving, _dir: dir }
 }
 
 struct Answer {
@@ -165,17 +182,17 @@ impl Server {
     }
 }
 
-fn three_records() -> Option<Vec<StreamRecord>> {
-    Some(vec![
+fn three_records() -> Vec<StreamRecord> {
+    vec![
         record(3, StreamState::Failed, "c.mp4"),
         record(1, StreamState::Completed, "a.mp4"),
         record(2, StreamState::Active, "b.mp4"),
-    ])
+    ]
 }
 
 #[tokio::test]
 async fn streams_are_those_of_the_board_and_those_that_are_remembered() {
-    let server = server(three_records()).await;
+    let server = server(Some(three_records())).await;
     server.show(2, |view| {
         view.uploaded_bytes = 7;
         view.path = "the board's".to_owned();
@@ -194,7 +211,7 @@ async fn streams_are_those_of_the_board_and_those_that_are_remembered() {
 
 #[tokio::test]
 async fn streams_can_be_asked_for_by_state() {
-    let server = server(three_records()).await;
+    let server = server(Some(three_records())).await;
     server.show(3, |view| view.state = "active".to_owned());
     let active = server.get("/api/streams?state=active").await.json();
     assert_eq!(active.as_array().unwrap().len(), 2, "the third is active again: {active:#}");
@@ -209,7 +226,7 @@ async fn streams_can_be_asked_for_by_state() {
 
 #[tokio::test]
 async fn one_stream_is_found_by_its_id() {
-    let server = server(three_records()).await;
+    let server = server(Some(three_records())).await;
     server.show(9, |_| {});
     for number in [1, 9] {
         let found = server.get(&format!("/api/streams/{}", id(number))).await;
@@ -238,7 +255,7 @@ async fn an_outage_of_the_state_leaves_the_streams_of_the_process() {
 
 #[tokio::test]
 async fn ready_is_who_has_scanned_and_reached_the_store() {
-    let server = server(three_records()).await;
+    let server = server(Some(three_records())).await;
     assert_eq!(server.get("/healthz").await.status, 200);
     let not_yet = server.get("/readyz").await;
     assert_eq!((not_yet.status, not_yet.json()["reasons"].as_array().unwrap().len()), (503, 2));
@@ -255,7 +272,7 @@ async fn ready_is_who_has_scanned_and_reached_the_store() {
 
 #[tokio::test]
 async fn a_scrape_has_counters_gauges_and_its_end() {
-    let server = server(three_records()).await;
+    let server = server(Some(three_records())).await;
     let took = Duration::from_millis(30);
     for again in [false, true] {
         server.metrics.count(&What::PartStored { number: PartNumber::FIRST, size_bytes: 100, again, took });

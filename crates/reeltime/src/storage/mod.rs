@@ -9,12 +9,18 @@ pub mod local;
 pub mod s3;
 pub mod url;
 
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use async_trait::async_trait;
 use reeltime_core::{
     Crc64Nvme, Limits, ObjectFacts, ObjectKey, PartNumber, PendingUpload, RemotePart, Trouble, WallTime,
 };
 
 pub use body::PartBody;
+pub use local::LocalStore;
+pub use s3::{S3Config, S3Store};
+pub use url::{Destination, DestinationError};
 
 /// What a store answers to a stored part or object.
 #[derive(Clone, Debug)]
@@ -68,6 +74,26 @@ pub struct StoreError {
     pub trouble: Trouble,
     /// What an operator can do; empty if nothing.
     pub hint: String,
+}
+
+/// What it means that a recording could not be read on its way to a store, in words, and what
+/// to do.
+fn source_trouble(error: &io::Error) -> (Trouble, String, &'static str) {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        let cause = "the recording became shorter while it was read".to_owned();
+        return (Trouble::SourceChanged, cause, "");
+    }
+    let cause = format!("the recording cannot be read: {error}");
+    (Trouble::SourceUnreadable, cause, "check the disk or the network mount that holds the recording")
+}
+
+/// What a recording that changed while it was sent is called.
+const SOURCE_CHANGED: &str = "the recording changed while it was sent";
+
+/// The time by this machine's clock.
+fn now() -> WallTime {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// An S3-compatible store, or a directory that behaves like one.

@@ -107,19 +107,11 @@ fn say(event: &Event, troubles: &mut Troubles) {
         }
         What::Retrying { error, hint } => {
             let (error, hint) = (error.as_str(), (!hint.is_empty()).then_some(hint.as_str()));
-            match troubles.again(event.stream, std::time::Instant::now()) {
-                Some(unsaid) => {
-                    warn!(
-                        event = name,
-                        stream,
-                        path,
-                        error,
-                        hint,
-                        unsaid_retries = unsaid,
-                        "request failed, trying again"
-                    );
-                }
-                None => debug!(event = name, stream, path, error, hint, "request failed, trying again"),
+            let message = "request failed, trying again";
+            if let Some(unsaid) = troubles.again(event.stream, std::time::Instant::now()) {
+                warn!(event = name, stream, path, error, hint, unsaid_retries = unsaid, message);
+            } else {
+                debug!(event = name, stream, path, error, hint, message);
             }
         }
         What::UploadAborted => info!(event = name, stream, path, "upload aborted"),

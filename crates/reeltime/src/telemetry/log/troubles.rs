@@ -13,7 +13,7 @@ use crate::events::{Event, What};
 /// From the first line to the next.
 const FIRST_DISTANCE: Duration = Duration::from_secs(10);
 /// The distances grow up to this.
-const LONGEST_DISTANCE: Duration = Duration::from_secs(600);
+const LONGEST_DISTANCE: Duration = Duration::from_mins(10);
 
 /// The streams in trouble; `None` is the process. Grows with the streams that are in trouble
 /// at the same time, and forgets those that end.
@@ -43,10 +43,8 @@ impl Troubles {
             trouble.unsaid += 1;
             return None;
         }
-        trouble.distance = match trouble.over && since_line >= 2 * LONGEST_DISTANCE {
-            true => FIRST_DISTANCE, // a new trouble
-            false => (trouble.distance * 2).min(LONGEST_DISTANCE),
-        };
+        let is_new = trouble.over && since_line >= 2 * LONGEST_DISTANCE;
+        trouble.distance = if is_new { FIRST_DISTANCE } else { (trouble.distance * 2).min(LONGEST_DISTANCE) };
         trouble.said_at = now;
         trouble.over = false;
         Some(std::mem::take(&mut trouble.unsaid))
