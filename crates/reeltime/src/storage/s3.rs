@@ -68,7 +68,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(5), stall: Duration::from_secs(60), answer: Duration::from_secs(30) }
+        Self { connect: Duration::from_secs(5), stall: Duration::from_mins(1), answer: Duration::from_secs(30) }
     }
 }
 
@@ -173,16 +173,22 @@ impl S3Store {
         self.checksums == Checksums::Auto && !self.checksums_refused.load(Ordering::Relaxed)
     }
 
-    /// Whether a request that failed like this is to be tried without checksums.
-    fn try_without_checksums(&self, with: bool, failure: &Failure) -> bool {
-        with && failure.may_be_about_checksums()
-    }
-
-    /// Remembers that a request was refused with checksums and went through without.
-    fn checksums_were_refused(&self) {
-        if !self.checksums_refused.swap(true, Ordering::Relaxed) {
+    /// Makes a request with checksums, and if the store may have refused those, without. Once
+    /// that has helped, checksums are given up for good.
+    async fn with_or_without_checksums<T, R>(&self, request: impl Fn(bool) -> R) -> Result<T, Failure>
+    where
+        R: Future<Output = Result<T, Failure>>,
+    {
+        let with = self.with_checksums();
+        let answer = request(with).await;
+        if !with || !answer.as_ref().is_err_and(Failure::may_be_about_checksums) {
+            return answer;
+        }
+        let answer = request(false).await;
+        if answer.is_ok() && !self.checksums_refused.swap(true, Ordering::Relaxed) {
             tracing::info!(store = %self.location(), "store refuses CRC64NVME checksums; parts go with Content-MD5");
         }
+        answer
     }
 
     /// Waits for the answer to a small request, but not for ever: `extra` longer than usual.

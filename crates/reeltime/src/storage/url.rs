@@ -205,7 +205,7 @@ mod tests {
             ("gs://b", "unknown scheme"),
             ("https://minio:9000/b", "a web address is no destination"),
         ] {
-            let error = parse(text).expect_err(text);
+            let error = parse(text).unwrap_err();
             assert_eq!(error.problem, problem, "{text}");
             assert!(!error.hint.is_empty());
         }

@@ -214,7 +214,7 @@ mod tests {
         assert!(body.is_end_stream());
         let began = Instant::now();
         assert!(progress.stalled(SHORT).await.contains("no answer"));
-        assert!(began.elapsed() >= SHORT.answer - Duration::from_millis(1));
+        assert!(began.elapsed() >= SHORT.answer / 2);
     }
 
     #[tokio::test]
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(progress.answer_within(SHORT, Duration::ZERO), SHORT.answer + drain);
         let slow = progress.answer_within(SHORT, Duration::from_secs(20));
         assert_eq!(slow, SHORT.answer + drain + Duration::from_secs(40));
-        let paralysed = progress.answer_within(SHORT, Duration::from_secs(86_400));
+        let paralysed = progress.answer_within(SHORT, Duration::from_hours(24));
         assert_eq!(paralysed, SHORT.answer + drain + LONGEST_EXTENSION);
     }
 

@@ -54,7 +54,7 @@ impl Failure {
         }
         match message {
             Some(message) => cause.push_str(message.trim()),
-            None if matches!(error, SdkError::ResponseError(_)) => {
+            None if (200..300).contains(&status) || matches!(error, SdkError::ResponseError(_)) => {
                 let _ = write!(cause, "unreadable answer: {}", chain(error));
             }
             None if code.is_empty() => cause.push_str("refused without an explanation"),

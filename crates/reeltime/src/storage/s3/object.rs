@@ -78,17 +78,8 @@ impl S3Store {
         body: &PartBody,
     ) -> Result<Stored, Failure> {
         let full_key = self.store_key(key)?;
-        let with = self.with_checksums();
-        let mut answer = self.send_object_once(&full_key, token, content_type, body, with).await;
-        if answer.as_ref().is_err_and(|failure| self.try_without_checksums(with, failure)) {
-            answer = self.send_object_once(&full_key, token, content_type, body, false).await;
-            if answer.is_ok() {
-                self.checksums_were_refused();
-            }
-        }
-        // As with a part, the bytes that arrived were not those that were announced; but there
-        // is no list of parts that could mend it.
-        answer
+        let request = |with| self.send_object_once(&full_key, token, content_type, body, with);
+        self.with_or_without_checksums(request).await
     }
 
     async fn send_object_once(

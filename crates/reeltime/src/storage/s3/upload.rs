@@ -25,15 +25,7 @@ const COMPLETION: Duration = Duration::from_mins(1);
 impl S3Store {
     pub(super) async fn begin(&self, key: &ObjectKey, token: &str) -> Result<NewUpload, Failure> {
         let full_key = self.store_key(key)?;
-        let with = self.with_checksums();
-        let mut answer = self.begin_once(key, &full_key, token, with).await;
-        if answer.as_ref().is_err_and(|failure| self.try_without_checksums(with, failure)) {
-            answer = self.begin_once(key, &full_key, token, false).await;
-            if answer.is_ok() {
-                self.checksums_were_refused();
-            }
-        }
-        let answer = answer?;
+        let answer = self.with_or_without_checksums(|with| self.begin_once(key, &full_key, token, with)).await?;
         let id = answer.upload_id().filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| Failure::new(Trouble::Denied, "the answer has no upload id"))?.to_owned();
         Ok(NewUpload { id, abort_at: answer.abort_date().map(wall_time) })
@@ -66,15 +58,7 @@ impl S3Store {
         number: PartNumber,
         body: &PartBody,
     ) -> Result<Stored, Failure> {
-        let with = self.with_checksums();
-        let mut answer = self.send_part_once(upload, number, body, with).await;
-        if answer.as_ref().is_err_and(|failure| self.try_without_checksums(with, failure)) {
-            answer = self.send_part_once(upload, number, body, false).await;
-            if answer.is_ok() {
-                self.checksums_were_refused();
-            }
-        }
-        answer
+        self.with_or_without_checksums(|with| self.send_part_once(upload, number, body, with)).await
     }
 
     async fn send_part_once(
@@ -149,15 +133,10 @@ impl S3Store {
             return Err(Failure::new(Trouble::InvalidPart, "an upload is not completed without parts"));
         }
         let all_known = parts.iter().all(|part| part.crc.is_some());
-        let with = crc.filter(|_| all_known && self.with_checksums());
-        let mut answer = self.finish_once(upload, parts, with).await;
-        if answer.as_ref().is_err_and(|failure| self.try_without_checksums(with.is_some(), failure)) {
-            answer = self.finish_once(upload, parts, None).await;
-            if answer.is_ok() {
-                self.checksums_were_refused();
-            }
-        }
-        Ok(answer?.e_tag().map(unquoted).filter(|etag| !etag.is_empty()))
+        let crc = crc.filter(|_| all_known);
+        let request = |with| self.finish_once(upload, parts, crc.filter(|_| with));
+        let answer = self.with_or_without_checksums(request).await?;
+        Ok(answer.e_tag().map(unquoted).filter(|etag| !etag.is_empty()))
     }
 
     async fn finish_once(

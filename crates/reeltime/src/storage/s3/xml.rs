@@ -1,9 +1,12 @@
-//! Answers that are not well-formed because an object key is not.
+//! Answers that the SDK's strict parser would lose.
 //!
 //! A file name may contain control characters, and stores repeat the key in their answers.
 //! XML 1.0 has no way to write most of them, neither raw nor as a reference, so that a strict
 //! parser loses the whole answer, upload id included. Nothing here needs the key from an
 //! answer: what XML does not allow is replaced before the answer is parsed.
+//!
+//! Some stores call the root of an answer `ListPartsResponse`, as its type is called in S3's
+//! own description, where S3 sends `ListPartsResult`. It is renamed.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -60,6 +63,7 @@ impl Body for Cleaned {
                 None => {
                     let mut bytes = std::mem::take(&mut self.collected);
                     clean(&mut bytes);
+                    rename_root(&mut bytes);
                     return Poll::Ready(Some(Ok(Frame::data(bytes.into()))));
                 }
             }
@@ -82,6 +86,24 @@ fn clean(text: &mut [u8]) {
     }
 }
 
+/// Gives a root element `…Response` the name `…Result`.
+fn rename_root(text: &mut Vec<u8>) {
+    const GIVEN: &[u8] = b"Response";
+    const WANTED: &[u8] = b"Result";
+    let start = text.windows(2).position(|pair| pair[0] == b'<' && pair[1].is_ascii_alphabetic());
+    let Some(name_begin) = start.map(|at| at + 1) else { return };
+    let name_len = text[name_begin..].iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or_default();
+    let name = &text[name_begin..name_begin + name_len];
+    if !name.ends_with(GIVEN) {
+        return;
+    }
+    let closing = [b"</", name].concat();
+    let closing_begin = text.windows(closing.len()).rposition(|window| window == closing);
+    for end in [closing_begin.map(|at| at + closing.len()), Some(name_begin + name_len)].into_iter().flatten() {
+        text.splice(end - GIVEN.len()..end, WANTED.iter().copied());
+    }
+}
+
 /// The length of what follows `&#`, semicolon included, if it refers to a forbidden character.
 fn forbidden_reference(rest: &[u8]) -> Option<usize> {
     let end = rest.iter().take(10).position(|byte| *byte == b';')?;
@@ -97,6 +119,26 @@ fn forbidden_reference(rest: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_root_is_called_as_s3_calls_it() {
+        for (before, after) in [
+            (
+                "<?xml version=\"1.0\"?>\n<!-- x --><AResponse xmlns=\"u\"><Key>AResponse</Key></AResponse>",
+                "<?xml version=\"1.0\"?>\n<!-- x --><AResult xmlns=\"u\"><Key>AResponse</Key></AResult>",
+            ),
+            ("<AResponse/>", "<AResult/>"),
+            ("<AResult></AResult>", "<AResult></AResult>"),
+            ("<Error><Code>x</Code></Error>", "<Error><Code>x</Code></Error>"),
+            ("<html", "<html"),
+            ("", ""),
+            ("no xml", "no xml"),
+        ] {
+            let mut bytes = before.as_bytes().to_vec();
+            rename_root(&mut bytes);
+            assert_eq!(String::from_utf8_lossy(&bytes), after);
+        }
+    }
 
     #[test]
     fn what_xml_forbids_is_replaced_and_the_rest_is_left() {
