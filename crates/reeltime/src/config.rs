@@ -25,7 +25,7 @@ use std::time::Duration;
 use reeltime_core::PlanKind;
 
 pub use after_upload::AfterUpload;
-pub use choices::{LogFormat, PartPlanChoice, S3Checksums, WatchMode};
+pub use choices::{LogFormat, PartPlanChoice, S3Checksums};
 pub use listen::Listen;
 pub use rate::Rate;
 pub use settings::Settings;
@@ -38,6 +38,7 @@ pub(crate) use resolve::{destination, state_url};
 
 use crate::checkpoint::url::StateUrl;
 use crate::storage::url::Destination;
+use crate::watch::WatchMode;
 
 /// Everything that `reeltime run` needs to know.
 #[derive(Clone, Debug)]
@@ -73,8 +74,8 @@ pub struct Config {
     pub tail_flush: TailFlush,
     /// How changes are noticed.
     pub watch: WatchMode,
-    /// Time from one scan to the next.
-    pub scan_interval: Duration,
+    /// Time from one scan to the next; `None`: as it suits the way of watching.
+    pub scan_interval: Option<Duration>,
     /// Upload what is there and end.
     pub once: bool,
     /// Where the state is kept.

@@ -1,10 +1,32 @@
 //! `reeltime run`: watches directories and uploads what is recorded there.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use reeltime_core::{PartPlan, Policy, Trouble};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use crate::config::{Config, Listen, Settings, file};
-use crate::{http, telemetry};
+use crate::checkpoint::{self, CheckpointError};
+use crate::config::{Config, Listen, S3Checksums, Settings, file};
+use crate::events::EventBus;
+use crate::http::{self, AppState, Readiness};
+use crate::metadata::{DEFAULT_PROBE_TIMEOUT, DEFAULT_PROBES_AT_ONCE, Describer};
+use crate::pacing::Pacer;
+use crate::process;
+use crate::processor::Outside;
+use crate::storage::local::LocalStore;
+use crate::storage::url::Destination;
+use crate::storage::{ObjectStore, StoreError, s3};
+use crate::supervisor::{self, Supervisor};
+use crate::telemetry::{self, metrics::Metrics};
+use crate::uplink::Uplink;
+use crate::view::Board;
+use crate::watch::{Selection, WatchOptions, Watcher};
 
 /// Watch directories and upload recordings while they are written
 ///
@@ -70,11 +92,183 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         sources = config.dirs.len(),
         "reeltime starts"
     );
+    if let Err(error) = process::raise_open_file_limit() {
+        tracing::warn!(%error, "the limit on open files could not be raised");
+    }
+    let stop = CancellationToken::new();
+    process::stop_on_signals(stop.clone())
+        .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}"), ""))?;
     let listener = match config.listen {
         Listen::At(address) => Some(http::bind(address).await?),
         Listen::Off => None,
     };
-    // Seam: the supervisor starts here, with `config` checked, the log open and the port ours.
-    drop(listener);
-    Ok(())
+    let outside = outside(&config).await?;
+    let readiness = Arc::new(Readiness::default());
+    preflight(&outside.store, &readiness, &stop).await?;
+
+    // Told to the end: what the log and the metrics hear outlives the work itself.
+    let narrators = CancellationToken::new();
+    let mut told = JoinSet::new();
+    told.spawn(telemetry::log::narrate(outside.events.listen(), narrators.clone()));
+    let (metrics, registry) = Metrics::new(&outside.board);
+    told.spawn(metrics.follow(outside.events.listen(), narrators.clone()));
+    if let Some(listener) = listener {
+        let state = app_state(&outside, registry, &readiness);
+        let serving = http::serve(listener, state, narrators.clone());
+        told.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+        });
+    }
+
+    let once = config.once;
+    let unfinished = supervise(config, outside, readiness, stop).await;
+    narrators.cancel();
+    told.join_all().await;
+    match unfinished? {
+        0 => Ok(()),
+        count if once => Err(Failure::failed(
+            format!("not everything is completed: {count} recordings or directories failed"),
+            "see the errors above, and `reeltime status`; nothing was removed",
+        )),
+        _ => Ok(()),
+    }
 }
+
+async fn supervise(
+    config: Config,
+    outside: Outside,
+    readiness: Arc<Readiness>,
+    stop: CancellationToken,
+) -> Result<u64, Failure> {
+    let selection = Selection::new(&config.include, &config.exclude, &config.temp_suffixes)
+        .map_err(|error| Failure::usage(error.to_string(), "mend the pattern or the suffix"))?;
+    let selection = Arc::new(selection);
+    let plan = PartPlan::new(config.part_plan, config.part_size_bytes, outside.store.limits())
+        .ok_or_else(|| Failure::usage("--part-size does not fit this store", "its parts are larger or smaller"))?;
+    let options =
+        WatchOptions { mode: config.watch, scan_interval: config.scan_interval, selection: Arc::clone(&selection) };
+    let (watcher, events) = Watcher::start(config.dirs.clone(), options, outside.events.clone())
+        .await
+        .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    let task = supervisor::Task { sources: config.dirs, selection, node: config.node, plan, once: config.once };
+    Supervisor::new(task, outside, readiness, stop)
+        .run(watcher, events)
+        .await
+        .map_err(|error| checkpoint_failure(&error))
+}
+
+/// Opens the destination and the checkpoint.
+async fn outside(config: &Config) -> Result<Outside, Failure> {
+    let checkpoint =
+        checkpoint::url::open(&config.state, &config.node).await.map_err(|error| checkpoint_failure(&error))?;
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Ok(Outside {
+        store: open_store(config).await?,
+        checkpoint,
+        describer: Describer::new(config.ffprobe.clone().into(), DEFAULT_PROBE_TIMEOUT, DEFAULT_PROBES_AT_ONCE),
+        uplink: Uplink::new(config.max_uploads),
+        pacer: config.bandwidth.map_or_else(Pacer::unlimited, |rate| Pacer::limited(rate.bytes_per_second)),
+        readers: Arc::new(Semaphore::new(READERS)),
+        events: EventBus::default(),
+        board: Board::default(),
+        policy: Policy {
+            close_grace_ms: millis(config.close_grace),
+            idle_timeout_ms: millis(config.idle_timeout),
+            tail_flush_ms: config.tail_flush.after().map(millis),
+            parallel_parts: config.max_uploads,
+            single_request_bytes: config.part_size_bytes.min(SINGLE_REQUEST_BYTES),
+            plan_kind: config.part_plan,
+        },
+        temp_suffixes: config.temp_suffixes.clone().into(),
+        after_upload: Arc::new(config.after_upload.clone()),
+    })
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn ObjectStore>, Failure> {
+    Ok(match &config.to {
+        Destination::Local(dir) => Arc::new(LocalStore::open(dir.clone())),
+        Destination::S3 { bucket, prefix } => {
+            let mut s3 = s3::S3Config::new(bucket.clone(), prefix.clone());
+            s3.endpoint.clone_from(&config.s3.endpoint);
+            s3.region.clone_from(&config.s3.region);
+            s3.checksums = match config.s3.checksums {
+                S3Checksums::Auto => s3::Checksums::Auto,
+                S3Checksums::Off => s3::Checksums::Off,
+            };
+            Arc::new(s3::S3Store::connect(s3).await.map_err(|error| store_failure(&error))?)
+        }
+    })
+}
+
+/// Whether the destination may be used. What an operator must mend ends the start; a store that
+/// is away is waited for, beside the work.
+async fn preflight(
+    store: &Arc<dyn ObjectStore>,
+    readiness: &Arc<Readiness>,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    match store.preflight().await {
+        Ok(()) => {
+            readiness.store(Ok(()));
+            Ok(())
+        }
+        Err(error) if error.trouble == Trouble::Outage => {
+            tracing::warn!(%error, hint = error.hint.as_str(), "the destination cannot be reached; waiting for it");
+            readiness.store(Err(error.to_string()));
+            tokio::spawn(await_store(Arc::clone(store), Arc::clone(readiness), stop.clone()));
+            Ok(())
+        }
+        Err(error) => Err(store_failure(&error)),
+    }
+}
+
+async fn await_store(store: Arc<dyn ObjectStore>, readiness: Arc<Readiness>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(ASK_AGAIN) => {}
+        }
+        match store.preflight().await {
+            Ok(()) => {
+                tracing::info!("the destination is reached");
+                return readiness.store(Ok(()));
+            }
+            Err(error) => readiness.store(Err(error.to_string())),
+        }
+    }
+}
+
+fn app_state(outside: &Outside, registry: Registry, readiness: &Arc<Readiness>) -> AppState {
+    let store = Arc::clone(&outside.store);
+    AppState {
+        board: outside.board.clone(),
+        checkpoint: Arc::clone(&outside.checkpoint),
+        registry: Arc::new(registry),
+        readiness: Arc::clone(readiness),
+        full_key: Arc::new(move |key| store.full_key(key)),
+    }
+}
+
+fn store_failure(error: &StoreError) -> Failure {
+    Failure::failed(error.to_string(), error.hint.clone())
+}
+
+fn checkpoint_failure(error: &CheckpointError) -> Failure {
+    let hint = match error {
+        CheckpointError::Held { .. } => "stop the other one, or give this one another --state",
+        CheckpointError::Outage { .. } => "check the disk or the service that holds the state; nothing is lost",
+        _ => "",
+    };
+    Failure::failed(error.to_string(), hint)
+}
+
+/// Recordings that are read for comparison at the same time.
+const READERS: usize = 2;
+
+/// The largest recording that goes in one request.
+const SINGLE_REQUEST_BYTES: u64 = 8 << 20;
+
+/// From one attempt to reach the destination at the start to the next.
+const ASK_AGAIN: Duration = Duration::from_secs(2);

@@ -3,6 +3,7 @@
 use reeltime_core::PlanKind;
 
 use super::text::{BadValue, deserialize_from_text};
+use crate::watch::WatchMode;
 
 macro_rules! choice {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
@@ -32,17 +33,7 @@ macro_rules! choice {
     };
 }
 
-choice! {
-    /// How changes in the sources are noticed.
-    WatchMode {
-        /// The system's notifications where they work, else by looking.
-        Auto = "auto",
-        /// The system's notifications, and the scan.
-        Native = "native",
-        /// The scan alone: for network mounts.
-        Poll = "poll",
-    }
-}
+deserialize_from_text!(WatchMode);
 
 choice! {
     /// How log lines are written.
@@ -90,9 +81,9 @@ mod tests {
 
     #[test]
     fn words_are_read_exactly_and_others_are_told_the_choices() {
-        assert_eq!("poll".parse(), Ok(WatchMode::Poll));
-        let bad = "Poll".parse::<WatchMode>().unwrap_err();
-        assert_eq!(bad.to_string(), "\"Poll\" is not one of the choices; write auto or native or poll");
+        assert_eq!("json".parse(), Ok(LogFormat::Json));
+        let bad = "Json".parse::<LogFormat>().unwrap_err();
+        assert_eq!(bad.to_string(), "\"Json\" is not one of the choices; write text or json");
     }
 
     #[test]

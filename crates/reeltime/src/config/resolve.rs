@@ -9,7 +9,7 @@ use reeltime_core::PlanKind;
 
 use super::{
     AfterUpload, ByteSize, Config, Listen, LogFormat, PartPlanChoice, Problem, S3Checksums, S3Config, Settings, Span,
-    TailFlush, WatchMode, host,
+    TailFlush, host,
 };
 use crate::checkpoint::url::{StateUrl, default_state_path};
 use crate::storage::url::Destination;
@@ -21,10 +21,6 @@ const DEFAULT_MAX_UPLOADS: u32 = 8;
 const DEFAULT_CLOSE_GRACE: Duration = Duration::from_secs(2);
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_TAIL_FLUSH: Duration = Duration::from_secs(30);
-/// Notifications are prompt; the scan only finds what they have missed.
-const DEFAULT_SCAN_INTERVAL: Duration = Duration::from_secs(10);
-/// Without notifications the scan is all there is.
-const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(2);
 const DEFAULT_LISTEN: Listen =
     Listen::At(std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8420));
 
@@ -41,8 +37,6 @@ impl Settings {
                 "say where recordings go: --to s3://BUCKET[/PREFIX], or --to /some/directory",
             ));
         };
-        let watch = self.watch.unwrap_or(WatchMode::Auto);
-        let default_scan = if watch == WatchMode::Poll { DEFAULT_POLL_INTERVAL } else { DEFAULT_SCAN_INTERVAL };
         Ok(Config {
             dirs,
             include: patterns("--include", self.include, &[DEFAULT_INCLUDE])?,
@@ -62,8 +56,8 @@ impl Settings {
             close_grace: self.close_grace.map_or(DEFAULT_CLOSE_GRACE, |Span(time)| time),
             idle_timeout: not_zero("--idle-timeout", self.idle_timeout, DEFAULT_IDLE_TIMEOUT)?,
             tail_flush: self.tail_flush.unwrap_or(TailFlush::After(DEFAULT_TAIL_FLUSH)),
-            watch,
-            scan_interval: not_zero("--scan-interval", self.scan_interval, default_scan)?,
+            watch: self.watch.unwrap_or_default(),
+            scan_interval: scan_interval(self.scan_interval)?,
             once: self.once.unwrap_or(false),
             state: state_url(self.state, var)?,
             node: node_name(self.node)?,
@@ -142,6 +136,15 @@ fn not_zero(flag: &str, given: Option<Span>, default: Duration) -> Result<Durati
     }
 }
 
+fn scan_interval(given: Option<Span>) -> Result<Option<Duration>, Problem> {
+    match given {
+        Some(Span(Duration::ZERO)) => {
+            Err(Problem::new("--scan-interval is 0", "give it a time, such as 1s, or leave it out"))
+        }
+        given => Ok(given.map(|Span(time)| time)),
+    }
+}
+
 fn node_name(given: Option<String>) -> Result<String, Problem> {
     let hint = "name this node: --node NAME, up to 255 bytes of text without control characters";
     let Some(name) = given.or_else(host::name) else {
@@ -179,17 +182,11 @@ mod tests {
         assert_eq!(config.close_grace, Duration::from_secs(2));
         assert_eq!(config.idle_timeout, Duration::from_secs(30));
         assert_eq!(config.tail_flush, TailFlush::After(Duration::from_secs(30)));
-        assert_eq!(config.scan_interval, Duration::from_secs(10));
+        assert_eq!(config.scan_interval, None);
         assert_eq!(config.listen.to_string(), "127.0.0.1:8420");
         assert_eq!(config.after_upload, AfterUpload::Keep);
         assert!(!config.once);
         assert!(!config.node.is_empty());
-    }
-
-    #[test]
-    fn polling_looks_more_often() {
-        let poll = Settings { watch: Some(WatchMode::Poll), ..given() };
-        assert_eq!(poll.resolve(home).unwrap().scan_interval, Duration::from_secs(2));
     }
 
     #[test]

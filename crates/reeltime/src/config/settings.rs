@@ -16,12 +16,13 @@ use clap::parser::ValueSource;
 use serde::{Deserialize, Deserializer};
 
 use super::after_upload::AfterUpload;
-use super::choices::{LogFormat, PartPlanChoice, S3Checksums, WatchMode};
+use super::choices::{LogFormat, PartPlanChoice, S3Checksums};
 use super::listen::Listen;
 use super::rate::Rate;
 use super::size::ByteSize;
 use super::span::Span;
 use super::tail_flush::TailFlush;
+use crate::watch::WatchMode;
 
 /// Settings, each given or not.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, Deserialize)]
@@ -149,7 +150,7 @@ pub struct Settings {
     #[arg(long, value_name = "MODE", env = "REELTIME_WATCH", hide_env = true, help_heading = TIMING)]
     pub watch: Option<WatchMode>,
 
-    /// Time between scans [default: 10s; with --watch poll 2s]
+    /// Time between scans [default: 10s; without notifications 1s]
     ///
     /// A scan looks through all directories and finds what notifications have missed. Shorter costs
     /// a stat of every file; longer delays what was missed, and with poll everything.

@@ -5,6 +5,7 @@
 //! the core.
 
 pub mod body;
+mod content_type;
 pub mod local;
 pub mod s3;
 pub mod url;
@@ -18,6 +19,7 @@ use reeltime_core::{
 };
 
 pub use body::PartBody;
+pub use content_type::content_type;
 pub use local::LocalStore;
 pub use s3::{S3Config, S3Store};
 pub use url::{Destination, DestinationError};
@@ -167,13 +169,4 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// The unfinished uploads of exactly this key. Not every store lists every one.
     async fn list_uploads(&self, key: &ObjectKey) -> Result<Vec<PendingUpload>, StoreError>;
-}
-
-/// The media type of an object, by its name.
-pub fn content_type(key: &ObjectKey) -> &'static str {
-    let extension = key.as_path().extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    match extension.to_ascii_lowercase().as_str() {
-        "mp4" | "m4v" => "video/mp4",
-        _ => "application/octet-stream",
-    }
 }
