@@ -1,4 +1,7 @@
 //! How long a fragmented recording is: the decode times of its first and its last fragments.
+//!
+//! Counted from its own first fragment. ffprobe counts from time zero, which is long before the
+//! recording where the recorder keeps the times of the camera's stream.
 
 use std::collections::{HashMap, VecDeque};
 

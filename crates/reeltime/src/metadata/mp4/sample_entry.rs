@@ -139,3 +139,41 @@ fn printable(tag: [u8; 4]) -> String {
     let usual = |byte: u8| byte.is_ascii_alphanumeric() || b".- _".contains(&byte);
     tag.iter().map(|&byte| if usual(byte) { char::from(byte).to_string() } else { format!("[{byte}]") }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_ends_too_early_is_described_as_far_as_it_goes() {
+        for tag in [b"avc1", b"mp4a", b"lpcm"] {
+            let mut stsd = [0; 8 + 64];
+            stsd[12..16].copy_from_slice(tag);
+            stsd[25] = 2; // the version of a sound description
+            for len in 0..stsd.len() {
+                for codec_type in ["video", "audio", "subtitle", "data"] {
+                    let fields = describe(&stsd[..len], codec_type);
+                    assert_eq!(fields.is_empty(), len < 24, "{len} {fields:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_quicktime_sound_description_of_version_2_has_its_own_fields() {
+        let mut stsd = [0; 8 + 72];
+        stsd[12..16].copy_from_slice(b"lpcm");
+        stsd[25] = 2;
+        stsd[48..56].copy_from_slice(&192_000f64.to_be_bytes());
+        stsd[56..60].copy_from_slice(&6u32.to_be_bytes());
+        let fields = describe(&stsd, "audio");
+        assert_eq!(fields["sample_rate"], "192000");
+        assert_eq!(fields["channels"], 6);
+    }
+
+    #[test]
+    fn unusual_tags_are_printed_as_ffprobe_does() {
+        assert_eq!(printable(*b"ac-3"), "ac-3");
+        assert_eq!(printable([0, b'[', 200, b' ']), "[0][91][200] ");
+    }
+}

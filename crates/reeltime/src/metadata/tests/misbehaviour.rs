@@ -26,10 +26,10 @@ async fn one_that_hangs_is_ended_and_reaped() {
     let dir = temp_dir();
     let pid_file = dir.path().join("pid");
     let body = format!("echo $$ > {}; exec sleep 1000", pid_file.display());
-    let (describer, recording) = using(&dir, &body, Duration::from_secs(2));
+    let (describer, recording) = using(&dir, &body, Duration::from_secs(4));
     let began = Instant::now();
     let error = unknown(probe(&describer, &recording).await);
-    assert_eq!(error, "ffprobe: gave no answer within 2 s and was ended");
+    assert_eq!(error, "ffprobe: gave no answer within 4 s and was ended");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let pid = read_pid(&pid_file).expect("the script has run");
     assert!(!Path::new("/proc").join(&pid).exists(), "process {pid} is still there");
@@ -41,7 +41,7 @@ async fn what_it_started_is_ended_too() {
     let pid_file = dir.path().join("pid");
     // The child goes at once; the grandchild keeps the pipes open.
     let body = format!("sleep 1000 & echo $! > {}", pid_file.display());
-    let (describer, recording) = using(&dir, &body, Duration::from_secs(2));
+    let (describer, recording) = using(&dir, &body, Duration::from_secs(4));
     let error = unknown(probe(&describer, &recording).await);
     assert!(error.contains("no answer"), "{error}");
     let pid = read_pid(&pid_file).expect("the script has run");
@@ -65,7 +65,7 @@ async fn one_that_nobody_waits_for_any_more_is_ended() {
 #[tokio::test]
 async fn one_that_floods_its_output_is_ended() {
     let dir = temp_dir();
-    let (describer, recording) = using(&dir, "exec yes", Duration::from_secs(600));
+    let (describer, recording) = using(&dir, "exec yes", Duration::from_mins(10));
     let error = unknown(probe(&describer, &recording).await);
     assert!(error.contains("wrote more than 4194304 bytes"), "{error}");
 }
@@ -75,10 +75,10 @@ async fn one_that_complains_without_end_is_heard_and_its_first_words_are_kept() 
     let dir = temp_dir();
     let body = "yes '[mov @ 0x1234] too bad' | head -c 3000000 >&2; \
                 echo '{\"format\":{\"duration\":\"7.5\"},\"streams\":[]}'";
-    let (describer, recording) = using(&dir, body, Duration::from_secs(60));
+    let (describer, recording) = using(&dir, body, Duration::from_mins(1));
     assert_eq!(known(probe(&describer, &recording).await).duration_seconds(), Some(7.5));
 
-    let (describer, recording) = using(&dir, &format!("{body}; exit 3"), Duration::from_secs(60));
+    let (describer, recording) = using(&dir, &format!("{body}; exit 3"), Duration::from_mins(1));
     assert_eq!(unknown(probe(&describer, &recording).await), "ffprobe: too bad");
 }
 
@@ -95,7 +95,7 @@ async fn one_that_talks_nonsense_or_dies_is_quoted() {
         ("kill -SEGV $$", "ended with signal: 11"),
         ("for i in 1 2 3 4 5; do echo \"line $i\" >&2; done; exit 1", "line 1; line 2; line 3"),
     ] {
-        let (describer, recording) = using(&dir, body, Duration::from_secs(60));
+        let (describer, recording) = using(&dir, body, Duration::from_mins(1));
         let error = unknown(probe(&describer, &recording).await);
         assert!(error.starts_with("ffprobe: ") && error.contains(expected), "{body}: {error}");
     }
@@ -105,7 +105,7 @@ async fn one_that_talks_nonsense_or_dies_is_quoted() {
 async fn one_that_may_not_be_executed_is_not_taken_for_missing() {
     let dir = temp_dir();
     let recording = mp4(&dir, "");
-    let describer = Describer::new(dir.path().into(), Duration::from_secs(60), 1);
+    let describer = Describer::new(dir.path().into(), Duration::from_mins(1), 1);
     let error = unknown(probe(&describer, &recording).await);
     assert!(error.contains("cannot run") && !error.contains("not installed"), "{error}");
 }
@@ -116,8 +116,8 @@ async fn no_more_run_at_once_than_allowed() {
     let lock = dir.path().join("lock");
     // mkdir fails if another one is at work.
     let body = format!("mkdir {0} && sleep 0.1 && rmdir {0} && echo '{{\"format\":{{}}}}'", lock.display());
-    let (_, recording) = using(&dir, &body, Duration::from_secs(60));
-    let describer = Describer::new(dir.path().join("ffprobe.sh").into(), Duration::from_secs(60), 1);
+    let (_, recording) = using(&dir, &body, Duration::from_mins(1));
+    let describer = Describer::new(dir.path().join("ffprobe.sh").into(), Duration::from_mins(1), 1);
     let probes = (0..5).map(|_| {
         let (describer, recording) = (describer.clone(), recording.clone());
         tokio::spawn(async move { probe(&describer, &recording).await })
