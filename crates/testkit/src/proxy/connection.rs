@@ -153,8 +153,8 @@ impl Exchange<'_> {
             let Some(piece) = body.next(self.client, limit).await.map_err(client_broke)? else { break };
             passed += piece.len() as u64;
             self.count(piece.len());
-            listens = listens && server.get_mut().write_all(&piece).await.is_ok();
             pace(rate, piece.len()).await;
+            listens = listens && server.get_mut().write_all(&piece).await.is_ok();
         }
         self.server = Some(server);
         Ok(())
@@ -222,9 +222,9 @@ impl Exchange<'_> {
             }
             let limit = piece_limit(rate, until - passed);
             let Some(piece) = body.next(server, limit).await.map_err(server_broke)? else { break };
+            pace(rate, piece.len()).await;
             client.write_all(&piece).await.map_err(client_broke)?;
             passed += piece.len() as u64;
-            pace(rate, piece.len()).await;
         }
         Ok((Outcome::Answered(status), closes.then_some(Ending::Close)))
     }
