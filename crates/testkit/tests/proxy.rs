@@ -93,7 +93,7 @@ fn made_up_answers_reach_the_client_and_nothing_reaches_the_server() {
         (Fault::error_in_ok(), 200, "<Error>"),
     ] {
         proxy.inject(When::op(Op::PutObject), fault);
-        let answer = put(&s3, "answers", "k", &[1; 300_000]).unwrap();
+        let answer = put(&s3, "answers", "k", &vec![1; 300_000]).unwrap();
         assert_eq!(answer.status, status);
         assert!(answer.text().contains(code), "{}", answer.text());
         proxy.heal();
@@ -145,7 +145,7 @@ fn a_black_hole_takes_everything_and_answers_nothing() {
     let fault = proxy.inject(When::any(), Fault::BlackHole);
     let mut client = TcpStream::connect(proxy.address()).unwrap();
     client.write_all(b"PUT /blackhole/k HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n").unwrap();
-    client.write_all(&[1; 100_000]).unwrap();
+    client.write_all(&vec![1; 100_000]).unwrap();
     fault.wait_hits(1, DEADLINE);
     proxy.wait_for("the body", DEADLINE, |log| log[0].body_bytes == 100_000);
     client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -189,8 +189,8 @@ fn delays_and_rates_are_kept() {
     proxy.inject(When::any(), Fault::Throttle { bytes_per_second: 1_000_000 });
     for op in ["PUT", "GET"] {
         let began = Instant::now();
-        let body: &[u8] = if op == "PUT" { &[1; 400_000] } else { &[] };
-        assert_eq!(s3.call(op, "slow", "k", &[], &[], body).unwrap().status, 200);
+        let body = if op == "PUT" { vec![1; 400_000] } else { vec![] };
+        assert_eq!(s3.call(op, "slow", "k", &[], &[], &body).unwrap().status, 200);
         assert!(began.elapsed() >= Duration::from_millis(390), "{op} {:?}", began.elapsed());
     }
 }
@@ -297,6 +297,6 @@ fn the_plain_proxy_carries_holds_and_breaks() {
     assert_eq!(MOTO.s3().get("plain", "k").unwrap(), b"x");
     proxy.set(TcpMode::Throttle { bytes_per_second: 1_000_000 });
     let began = Instant::now();
-    assert_eq!(put(&s3, "plain", "k", &[1; 300_000]).unwrap().status, 200);
+    assert_eq!(put(&s3, "plain", "k", &vec![1; 300_000]).unwrap().status, 200);
     assert!(began.elapsed() >= Duration::from_millis(290));
 }
