@@ -66,11 +66,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200 if self.path == "/api/streams" else 404)
         self.end_headers()
-        self.wfile.write(b'[{"state":"active"}]')
+        self.wfile.write(b"""[{"state":"active"}]""")
 host, port = sys.argv[1].split(":")
 http.server.HTTPServer((host, int(port)), Handler).serve_forever()"#;
-    let (_dir, program) =
-        program(&format!("exec python3 -c '{serve}' \"$5\"").replace("b'[", "b\"\"\"[").replace("]')", "]\"\"\")"));
+    let (_dir, program) = program(&format!("exec python3 -c '{serve}' \"$5\""));
     let daemon = Daemon::run(&program).start();
     daemon.wait_answers("/api/streams", DEADLINE);
     assert!(!daemon.answers("/readyz"));
