@@ -37,7 +37,8 @@ pub enum Sample {
     MatroskaVp9Opus,
     /// [`Sample::H264Aac`] without its last third: there is no `moov`.
     DamagedCutOff,
-    /// [`Sample::Faststart`] with nonsense in its `moov`.
+    /// [`Sample::Faststart`] with nonsense in its `moov`: ffprobe finds no stream and says so
+    /// without an error.
     DamagedMoov,
     /// Bytes that are no recording at all, under the name of one.
     NotARecording,

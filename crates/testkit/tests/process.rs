@@ -31,6 +31,7 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Runs one of the tests below that are marked as ignored, in a process of its own. Its child's
 /// number is the first thing that it says.
+#[allow(clippy::zombie_processes, reason = "the callers wait for it")]
 fn in_a_process_of_its_own(test: &str) -> (std::process::Child, u32, BufReader<std::process::ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", test])

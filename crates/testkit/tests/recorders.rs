@@ -165,8 +165,9 @@ fn a_rate_is_kept() {
 }
 
 fn ffprobe_reads(path: &Path) -> bool {
-    let probe = Command::new("ffprobe").args(["-v", "error", "-show_format"]).arg(path).output().unwrap();
-    probe.status.success()
+    let show = ["-v", "error", "-show_entries", "stream=codec_name", "-of", "csv"];
+    let probe = Command::new("ffprobe").args(show).arg(path).output().unwrap();
+    probe.status.success() && !probe.stdout.is_empty()
 }
 
 /// The names of the boxes at the top of an MP4 file, in order.

@@ -33,14 +33,12 @@ pub(super) async fn serve(client: TcpStream, shared: Arc<Shared>) {
             // A server must not take an unfinished request for a short but complete one.
             end(server.get_ref(), if outcome == Outcome::Cut { Ending::Reset } else { Ending::Close });
         }
-        // The connection is ended before the log says so: who waits on the log finds it ended.
+        // The log comes first: whoever sees the connection end finds in the log why.
+        shared.note(number, |logged| logged.end(outcome));
         if let Some(ending) = ending {
             end(client.get_ref(), ending);
-            drop(client);
-            shared.note(number, |logged| logged.end(outcome));
             return;
         }
-        shared.note(number, |logged| logged.end(outcome));
     }
 }
 
@@ -153,8 +151,8 @@ impl Exchange<'_> {
             let Some(piece) = body.next(self.client, limit).await.map_err(client_broke)? else { break };
             passed += piece.len() as u64;
             self.count(piece.len());
-            listens = listens && server.get_mut().write_all(&piece).await.is_ok();
             pace(rate, piece.len()).await;
+            listens = listens && server.get_mut().write_all(&piece).await.is_ok();
         }
         self.server = Some(server);
         Ok(())
@@ -214,25 +212,33 @@ impl Exchange<'_> {
         let closes = body.ends_with_connection() || answer.closes() || self.head.closes();
         let server = self.server.as_mut().ok_or(Broken::Server)?;
         let client = self.client.get_mut();
-        client.write_all(&answer.raw).await.map_err(client_broke)?;
+        // Always one piece behind, so that the log has the outcome before the client has the
+        // last byte.
+        let mut pending = answer.raw.clone();
         let mut passed = 0;
-        loop {
-            if passed >= until {
-                return Ok((Outcome::Cut, Some(Ending::Close)));
-            }
+        while passed < until {
             let limit = piece_limit(rate, until - passed);
-            let Some(piece) = body.next(server, limit).await.map_err(server_broke)? else { break };
-            client.write_all(&piece).await.map_err(client_broke)?;
-            passed += piece.len() as u64;
+            let Some(piece) = body.next(server, limit).await.map_err(server_broke)? else {
+                let outcome = Outcome::Answered(status);
+                self.shared.note(self.number, |logged| logged.end(outcome));
+                client.write_all(&pending).await.map_err(client_broke)?;
+                return Ok((outcome, closes.then_some(Ending::Close)));
+            };
             pace(rate, piece.len()).await;
+            client.write_all(&pending).await.map_err(client_broke)?;
+            passed += piece.len() as u64;
+            pending = piece;
         }
-        Ok((Outcome::Answered(status), closes.then_some(Ending::Close)))
+        client.write_all(&pending).await.map_err(client_broke)?;
+        Ok((Outcome::Cut, Some(Ending::Close)))
     }
 
     async fn say(&mut self, answer: &Answer) -> Result<Ended, Broken> {
         let bytes = answer.bytes(self.head.request_line().0);
+        let outcome = Outcome::Answered(answer.status);
+        self.shared.note(self.number, |logged| logged.end(outcome));
         self.client.get_mut().write_all(&bytes).await.map_err(client_broke)?;
-        Ok((Outcome::Answered(answer.status), self.head.closes().then_some(Ending::Close)))
+        Ok((outcome, self.head.closes().then_some(Ending::Close)))
     }
 }
 

@@ -137,7 +137,8 @@ impl Proxy {
         self.listener.reset_connections();
     }
 
-    /// All requests so far, in the order of their arrival.
+    /// All requests so far, in the order of their arrival. A client that has its answer, or
+    /// sees its connection end by a fault, finds the outcome here.
     pub fn log(&self) -> Vec<Logged> {
         self.shared.lock().log.clone()
     }

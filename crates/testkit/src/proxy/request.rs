@@ -172,6 +172,9 @@ impl Logged {
     }
 
     pub(super) fn end(&mut self, outcome: Outcome) {
+        if self.outcome == outcome {
+            return; // said already
+        }
         self.outcome = outcome;
         self.took = Some(self.at.elapsed());
     }

@@ -11,7 +11,8 @@ use super::{Credentials, Launch, Port, Process, S3};
 /// Python starts slowly, more so on a busy machine.
 const START_DEADLINE: Duration = Duration::from_mins(1);
 
-/// A running moto server.
+/// A running moto server. Two limits of its own: keys with a line break are not found (404),
+/// and names of buckets need three characters.
 #[derive(Debug)]
 pub struct Moto {
     process: Process,

@@ -211,17 +211,22 @@ impl Run {
         run
     }
 
-    /// Signals the group, unless the process is gone. Says whether it was there.
-    fn signal(&self, signal: i32) -> bool {
+    /// Signals the group, unless the process is gone.
+    fn signal(&self, signal: i32) {
+        self.send(signal, signals::signal_group);
+    }
+
+    fn send(&self, signal: i32, send: impl Fn(u32, i32) -> std::io::Result<()>) {
         let exited = lock(&self.exited);
         if exited.is_some() {
-            return false;
+            return;
         }
-        // ESRCH: it has ended this instant and is about to be reaped.
-        match signals::signal_group(self.pid, signal) {
-            Ok(()) => true,
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => false,
-            Err(error) => panic!("cannot send signal {signal} to process group {}: {error}", self.pid),
+        match send(self.pid, signal) {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                panic!("cannot send signal {signal} to {}: {error}", self.pid)
+            }
+            // ESRCH: it has ended this instant and is about to be reaped.
+            _ => {}
         }
     }
 
@@ -340,10 +345,13 @@ impl Process {
     /// Stops it from running (SIGSTOP), and returns when it stands still.
     pub fn freeze(&self) {
         let run = self.run();
-        run.signal(libc::SIGSTOP);
+        // Alone at first: a process that is just starting another one by vfork stops only when
+        // that one has come as far as exec, so that one must run.
+        run.send(libc::SIGSTOP, signals::signal_alone);
         self.wait_until("it to stand still", SIGNAL_DEADLINE, || {
             signals::has_stopped(run.pid).expect("a child can be asked")
         });
+        run.signal(libc::SIGSTOP);
     }
 
     /// Lets a frozen process run on.

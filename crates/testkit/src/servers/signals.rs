@@ -36,7 +36,13 @@ pub(super) fn bind_to_parent(command: &mut Command) {
     }
 }
 
-/// Sends a signal to a process group that is known not to have been reaped.
+/// Sends a signal to a child that is known not to have been reaped, and to it alone.
+pub(super) fn signal_alone(child: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: kill has no memory effects; the number is that of an unreaped child.
+    check(unsafe { libc::kill(child as libc::pid_t, signal) })
+}
+
+/// Sends a signal to a process group whose leader is known not to have been reaped.
 pub(super) fn signal_group(leader: u32, signal: i32) -> io::Result<()> {
     // SAFETY: kill has no memory effects; the caller holds the group's leader unreaped, so the
     // number cannot belong to anybody else.
