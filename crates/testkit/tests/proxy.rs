@@ -202,11 +202,14 @@ fn a_proxy_that_is_down_refuses_and_resets_and_comes_up_again() {
     open.write_all(b"GET /down/k HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     proxy.wait_for("the request", DEADLINE, |log| log.len() == 1);
     proxy.go_down();
+    proxy.wait_for("the cut", DEADLINE, |log| log[0].outcome == Outcome::Cut);
     open.set_read_timeout(Some(DEADLINE)).unwrap();
     assert_eq!(open.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert_eq!(put(&s3, "down", "k", b"x").unwrap_err().kind(), ErrorKind::ConnectionRefused);
     proxy.come_up();
+    proxy.clear_log();
     assert_eq!(put(&s3, "down", "k", b"x").unwrap().status, 200);
+    assert_eq!(proxy.log()[0].outcome, Outcome::Answered(200));
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub(super) async fn serve(client: TcpStream, shared: Arc<Shared>) {
             return;
         };
         let (number, rule) = shared.begin(Request::of(&head));
+        let _cut = CutWhenDropped { shared: &shared, number };
         let mut exchange = Exchange { client: &mut client, head: &head, shared: &shared, number, server: None };
         let (outcome, ending) = match exchange.run(rule.as_deref()).await {
             Ok((outcome, ending)) => (outcome, ending),
@@ -39,6 +40,22 @@ pub(super) async fn serve(client: TcpStream, shared: Arc<Shared>) {
             end(client.get_ref(), ending);
             return;
         }
+    }
+}
+
+/// Notes that a request was cut when all connections were: then its work is dropped halfway.
+struct CutWhenDropped<'a> {
+    shared: &'a Shared,
+    number: usize,
+}
+
+impl Drop for CutWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.shared.note(self.number, |logged| {
+            if logged.outcome == Outcome::Underway {
+                logged.end(Outcome::Cut);
+            }
+        });
     }
 }
 

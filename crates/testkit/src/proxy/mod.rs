@@ -52,6 +52,8 @@ pub(crate) struct Shared {
 struct State {
     rules: Vec<Arc<Rule>>,
     log: Vec<Logged>,
+    /// How many requests were cleared from the log before the first one that is in it.
+    cleared: usize,
 }
 
 impl Shared {
@@ -59,19 +61,25 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a request and finds what is to be done with it. Its number is its place in the log.
+    /// Notes a request and finds what is to be done with it. Its number stays its own, also
+    /// when the log is cleared.
     fn begin(&self, request: Request) -> (usize, Option<Arc<Rule>>) {
         let mut state = self.lock();
         let rule = state.rules.iter().find(|rule| rule.takes(&request)).cloned();
         state.log.push(Logged::begun(request, rule.as_ref().map(|rule| rule.fault.to_string())));
-        let number = state.log.len() - 1;
+        let number = state.cleared + state.log.len() - 1;
         drop(state);
         self.changed.notify_all();
         (number, rule)
     }
 
     fn note(&self, number: usize, change: impl FnOnce(&mut Logged)) {
-        change(&mut self.lock().log[number]);
+        let mut state = self.lock();
+        let place = number.checked_sub(state.cleared);
+        if let Some(logged) = place.and_then(|place| state.log.get_mut(place)) {
+            change(logged);
+        }
+        drop(state);
         self.changed.notify_all();
     }
 }
@@ -147,7 +155,8 @@ impl Proxy {
     pub fn clear_log(&self) {
         let mut state = self.shared.lock();
         let underway = state.log.iter().any(|logged| logged.outcome == Outcome::Underway);
-        assert!(!underway, "a request is under way; its place in the log is needed");
+        assert!(!underway, "a request is under way; its outcome would be lost");
+        state.cleared += state.log.len();
         state.log.clear();
     }
 
