@@ -41,6 +41,10 @@ impl CheckpointStore for Away {
         away()
     }
 
+    async fn find(&self, _: StreamId) -> Result<Option<StreamRecord>, CheckpointError> {
+        away()
+    }
+
     async fn load_parts(&self, _: StreamId, _: u32) -> Result<PartTable, CheckpointError> {
         away()
     }
