@@ -51,8 +51,8 @@ pub struct StreamMachine {
     request: Option<Request>,
     /// Parts under way.
     sending: BTreeMap<PartNumber, ByteRange>,
-    /// Parts that are being read for comparison.
-    verifying: BTreeMap<PartNumber, ByteRange>,
+    /// Parts that are being read for comparison, and with what.
+    verifying: BTreeMap<PartNumber, String>,
     /// What the store holds must be asked before anything is sent (after a restart).
     unreconciled: bool,
     /// The store has said that the upload is gone: completed, aborted or expired.
@@ -180,9 +180,9 @@ impl StreamMachine {
 
     /// For how long bytes have been on disk that the store does not hold, in milliseconds; 0 if
     /// it has them all.
-    pub fn lag_ms(&self, now: Tick) -> u64 {
+    pub fn lag_ms(&mut self, now: Tick) -> u64 {
         let covered = self.covered_bytes();
-        self.sight.clone().unsent_since(covered).map_or(0, |since| now.since(since))
+        self.sight.unsent_since(covered).map_or(0, |since| now.since(since))
     }
 
     /// Takes in one input and answers what is to be done.
@@ -228,7 +228,9 @@ impl StreamMachine {
                     self.failed(trouble, now.tick);
                 }
             }
-            Input::PartVerified { number, crc, matches, read_at } => self.part_verified(number, crc, matches, read_at),
+            Input::PartVerified { number, etag, crc, matches, read_at } => {
+                self.part_verified(number, &etag, matches.then_some(crc), read_at);
+            }
             Input::Failed(trouble) => self.request_failed(trouble, now.tick),
             answer => {
                 self.patience.succeeded();
@@ -459,6 +461,8 @@ impl StreamMachine {
         if let Some(key) = self.wanted_key.take() {
             self.record.key = key;
         }
+        // The plan changes with the generation, never under parts that were divided by it.
+        self.record.plan = self.record.plan.enlarged(self.size_bytes()).unwrap_or(self.record.plan);
         self.record.generation += 1;
         self.record.completed_at = None;
         self.record.etag = None;

@@ -193,14 +193,15 @@ impl StreamProcessor {
         self.outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
+        let lag_ms = self.machine.lag_ms(clock::now().tick);
         let record = self.machine.record();
         let mut view = StreamView::of_record(record, self.outside.store.full_key(&record.key));
         view.size_bytes = self.machine.size_bytes();
         view.uploaded_bytes = self.machine.table().bytes().min(view.size_bytes);
         view.parts_total = record.plan.parts_for(view.size_bytes).unwrap_or(0);
         view.parts_sent = u32::try_from(self.machine.table().len()).unwrap_or(u32::MAX);
-        view.lag_seconds = self.machine.lag_ms(clock::now().tick) as f64 / 1000.0;
+        view.lag_seconds = lag_ms as f64 / 1000.0;
         view.reason = view.reason.or_else(|| self.trouble.map(|trouble| waiting_for(trouble).to_owned()));
         self.outside.board.show(record.id, view);
     }

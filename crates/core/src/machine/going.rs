@@ -71,37 +71,26 @@ impl StreamMachine {
         if size <= self.record.plan.capacity() {
             return true;
         }
-        match self.record.plan.enlarged(size) {
-            Some(plan) => {
-                self.record.plan = plan;
-                self.course = Course::Restarting;
-                self.restart_next(now, out);
-            }
-            None => self.give_up(Reason::TooLarge),
+        if self.record.plan.enlarged(size).is_some() {
+            self.course = Course::Restarting;
+            self.restart_next(now, out);
+        } else {
+            self.give_up(Reason::TooLarge);
         }
         false
     }
 
     /// Bytes from the beginning that the store holds without a gap.
-    pub(super) fn covered_bytes(&self) -> u64 {
-        let plan = &self.record.plan;
-        let mut covered = 0;
-        for (number, part) in self.table.iter() {
-            let Some(full) = plan.range(number) else { break };
-            if full.offset != covered || part.dirty {
-                break;
-            }
-            covered += part.size_bytes;
-            if part.size_bytes < full.len {
-                break;
-            }
-        }
-        covered
+    pub(super) fn covered_bytes(&mut self) -> u64 {
+        let plan = self.record.plan;
+        let gap = self.table.first_gap(&plan);
+        let tail = self.table.get(gap).filter(|part| !part.dirty).map_or(0, |part| part.size_bytes);
+        plan.range(gap).map_or_else(|| plan.capacity(), |range| range.offset + tail.min(range.len))
     }
 
     fn send_full_parts(&mut self, seen: &Observation, now: Now, out: &mut Vec<Action>) {
         let plan = self.record.plan;
-        let mut number = PartNumber::FIRST;
+        let mut number = self.table.first_gap(&plan);
         while self.sending.len() < self.policy.parallel_parts {
             let Some(range) = plan.range(number) else { return };
             if range.end() > seen.content_end {
@@ -179,19 +168,37 @@ impl StreamMachine {
         self.table.truncate(&self.record.plan, size);
     }
 
-    pub(super) fn part_verified(&mut self, number: PartNumber, crc: Crc64Nvme, matches: bool, read_at: FileVersion) {
-        let Some(range) = self.verifying.remove(&number) else { return };
+    /// Takes in that a part was compared with the file: `same` is the checksum of both, `None`
+    /// if they differ.
+    pub(super) fn part_verified(
+        &mut self,
+        number: PartNumber,
+        etag: &str,
+        same: Option<Crc64Nvme>,
+        read_at: FileVersion,
+    ) {
         let ended = self.ended;
+        if self.verifying.get(&number).is_some_and(|asked| asked == etag) {
+            self.verifying.remove(&number);
+        }
+        if self.table.get(number).is_none_or(|part| part.etag != etag) {
+            return;
+        }
         if ended != Some(read_at) {
             self.sight.touch();
         }
-        let Some(part) = self.table.get_mut(number).filter(|part| part.size_bytes == range.len) else { return };
-        if matches {
-            part.crc = Some(crc);
-            part.proven = Some(read_at).filter(|version| ended == Some(*version));
-        } else {
-            part.dirty = true;
+        match same {
+            Some(crc) => {
+                let proven = Some(read_at).filter(|version| ended == Some(*version));
+                self.table.mark_same(number, crc, proven);
+            }
+            None => self.table.mark_dirty(number),
         }
+    }
+
+    /// Whether nothing more can be asked for at the moment.
+    fn is_busy(&self) -> bool {
+        self.verifying.len() >= PARALLEL_VERIFICATIONS && self.sending.len() >= self.policy.parallel_parts
     }
 
     /// Parts that are not proven to be what the file holds in version `ended`: sends what is
@@ -199,8 +206,12 @@ impl StreamMachine {
     pub(super) fn prove_parts(&mut self, ended: FileVersion, now: Now, out: &mut Vec<Action>) -> bool {
         let plan = self.record.plan;
         let Some(count) = plan.parts_for(ended.size) else { return false };
+        let first = self.table.first_unproven(&plan, ended).get();
         let mut all = true;
-        for number in (1..=count).filter_map(PartNumber::new) {
+        for number in (first..=count).filter_map(PartNumber::new) {
+            if !all && self.is_busy() {
+                return false;
+            }
             if self.sending.contains_key(&number) || self.verifying.contains_key(&number) {
                 all = false;
                 continue;
@@ -213,8 +224,8 @@ impl StreamMachine {
                     }
                     all = false;
                     if self.verifying.len() < PARALLEL_VERIFICATIONS {
+                        self.verifying.insert(number, part.etag.clone());
                         out.push(Action::VerifyPart { number, range, crc: part.crc, etag: part.etag.clone() });
-                        self.verifying.insert(number, range);
                     }
                 }
                 _ if self.object != ObjectState::None || self.record.state == State::Completed => {

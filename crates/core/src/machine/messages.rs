@@ -137,6 +137,9 @@ pub enum Input {
     PartVerified {
         /// Which part.
         number: PartNumber,
+        /// With what was stored under this name. An answer of a time before a restart is about
+        /// another part.
+        etag: String,
         /// The checksum of the range on disk.
         crc: Crc64Nvme,
         /// Whether the bytes on disk are those that were sent. `false` if that cannot be

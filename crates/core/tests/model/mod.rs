@@ -568,7 +568,7 @@ impl World {
                     Some(crc) => *crc == actual,
                     None => self.etag_is_md5 && store::etag_of(&bytes) == *etag,
                 };
-                Input::PartVerified { number: *number, crc: actual, matches, read_at }
+                Input::PartVerified { number: *number, etag: etag.clone(), crc: actual, matches, read_at }
             }
             Action::Complete { upload_id, parts, size_bytes, crc } => {
                 let answer = self.store.complete(upload_id, parts, *crc, *size_bytes);

@@ -204,36 +204,19 @@ impl Task {
     }
 
     async fn verify(&self, number: PartNumber, range: ByteRange, crc: Option<Crc64Nvme>, etag: &str) -> Input {
-        // The semaphore is never closed.
-        let _permit = self.outside.readers.acquire().await;
-        let nothing = FileVersion { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 };
-        let Some(recording) = self.recording() else {
-            return Input::PartVerified { number, crc: Crc64Nvme::EMPTY, matches: false, read_at: nothing };
+        let compared = async {
+            let _permit = self.outside.readers.acquire().await;
+            let recording = self.recording().ok_or(Trouble::SourceChanged)?;
+            let etag = etag.to_owned();
+            let compared = blocking(move || compare(&recording, range, crc, &etag)).await;
+            compared.map_err(|error| self.tell_unreadable(&error))
         };
-        let etag = etag.to_owned();
-        let compared = blocking(move || {
-            let read_at = recording.version()?;
-            let (actual, matches) = match crc {
-                Some(sent) => {
-                    let actual = checksum_of(&recording.file(), range)?;
-                    (actual, actual == sent)
-                }
-                None => {
-                    let (actual, md5) = checksums_of(&recording.file(), range)?;
-                    (actual, etag.eq_ignore_ascii_case(&hex(&md5)))
-                }
-            };
-            Ok((actual, matches, read_at))
-        });
         match compared.await {
-            Ok((actual, matches, read_at)) => {
+            Ok((crc, matches, read_at)) => {
                 self.tell(What::Verified { number, size_bytes: range.len, matches });
-                Input::PartVerified { number, crc: actual, matches, read_at }
+                Input::PartVerified { number, etag: etag.to_owned(), crc, matches, read_at }
             }
-            Err(error) => {
-                let trouble = self.tell_unreadable(&error);
-                Input::PartFailed { number, generation: self.record.generation, trouble }
-            }
+            Err(trouble) => Input::PartFailed { number, generation: self.record.generation, trouble },
         }
     }
 
@@ -272,6 +255,27 @@ impl Task {
         });
         Trouble::SourceUnreadable
     }
+}
+
+/// Compares a range of the file with what was sent of it. Blocking.
+fn compare(
+    recording: &Recording,
+    range: ByteRange,
+    sent: Option<Crc64Nvme>,
+    etag: &str,
+) -> std::io::Result<(Crc64Nvme, bool, FileVersion)> {
+    let read_at = recording.version()?;
+    let file = recording.file();
+    Ok(match sent {
+        Some(sent) => {
+            let actual = checksum_of(&file, range)?;
+            (actual, actual == sent, read_at)
+        }
+        None => {
+            let (actual, md5) = checksums_of(&file, range)?;
+            (actual, etag.eq_ignore_ascii_case(&hex(&md5)), read_at)
+        }
+    })
 }
 
 /// A part on its way.
