@@ -206,6 +206,7 @@ impl StreamMachine {
             Input::Observed(seen) => self.observed(seen, now.tick),
             Input::SourceMissing => self.source_gone(Reason::SourceMissing, now.tick),
             Input::SourceUnreadable => self.source_gone(Reason::SourceUnreadable, now.tick),
+            Input::LookFailed => self.look_failed(now.tick),
             Input::Replaced => self.give_up(Reason::SourceReplaced),
             Input::Renamed { path, key, temp_name, final_name } => {
                 self.record.path = path;
@@ -335,16 +336,20 @@ impl StreamMachine {
         }
     }
 
+    fn look_failed(&mut self, now: Tick) {
+        self.sight.look_failed(now);
+        if self.last_look == LastLook::Asked {
+            self.last_look = LastLook::Needed;
+        }
+    }
+
     /// The file can not be opened. What the store holds is given up only with the file itself:
     /// of a file that cannot be read it may be the only good copy.
     fn source_gone(&mut self, reason: Reason, now: Tick) {
-        self.sight.unseen();
+        self.look_failed(now);
         if self.record.state == State::Completed {
             self.course = Course::Finished;
-        } else if reason == Reason::SourceUnreadable && self.record.upload != UploadState::None {
-            self.sight.touch();
-            self.patience.failed(Trouble::SourceUnreadable, now);
-        } else {
+        } else if reason == Reason::SourceMissing || self.record.upload == UploadState::None {
             self.give_up(reason);
         }
     }
@@ -489,6 +494,9 @@ impl StreamMachine {
     fn look_if_due(&mut self, now: Tick, wake: &mut Wake, out: &mut Vec<Action>) {
         if self.sight.is_looking() || matches!(self.course, Course::GivingUp(_)) {
             return;
+        }
+        if let Some(until) = self.sight.blind(now) {
+            return wake.at(until);
         }
         if let Some(due) = self.sight.look_due() {
             if due <= now {

@@ -25,7 +25,7 @@ impl StreamMachine {
                 }
             }
             ObjectState::Checked => {
-                if self.is_proven(ended, now, out) && self.looked_again(out) && self.request.is_none() {
+                if self.is_proven(ended, now, out) && self.looked_again(now, out) && self.request.is_none() {
                     let whole = self.whole_object(ended);
                     self.ask(Request::Describe, Action::Describe(Box::new(whole)), out);
                 }
@@ -43,7 +43,7 @@ impl StreamMachine {
     fn make_object(&mut self, ended: FileVersion, now: Now, out: &mut Vec<Action>) {
         let small = ended.size <= self.policy.single_request_bytes.min(self.record.plan.first_bytes());
         if self.record.upload == UploadState::None && small {
-            if self.request.is_none() && !self.unsaved && self.looked_again(out) {
+            if self.request.is_none() && !self.unsaved && self.looked_again(now, out) {
                 self.last_look = LastLook::Needed;
                 self.made_of = Some(ended);
                 self.put_tried = true;
@@ -57,7 +57,7 @@ impl StreamMachine {
             self.course = Course::Restarting;
             return self.restart_next(now, out);
         }
-        if !self.prove_parts(ended, now, out) || !self.looked_again(out) {
+        if !self.prove_parts(ended, now, out) || !self.looked_again(now, out) {
             return;
         }
         let UploadState::Open { id } = &self.record.upload else { return };
@@ -89,8 +89,9 @@ impl StreamMachine {
     }
 
     /// Whether a look at the file, since everything was proven, has found it unchanged.
-    fn looked_again(&mut self, out: &mut Vec<Action>) -> bool {
-        if self.last_look == LastLook::Needed && !self.sight.is_looking() {
+    fn looked_again(&mut self, now: Now, out: &mut Vec<Action>) -> bool {
+        let may_look = !self.sight.is_looking() && self.sight.blind(now.tick).is_none();
+        if self.last_look == LastLook::Needed && may_look {
             self.last_look = LastLook::Asked;
             self.observe(true, out);
         }

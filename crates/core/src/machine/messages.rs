@@ -80,8 +80,11 @@ pub enum Input {
     Observed(Observation),
     /// The file does not exist any more and is not held open.
     SourceMissing,
-    /// The file cannot be opened or read.
+    /// The file may not be opened: an operator must act.
     SourceUnreadable,
+    /// The look failed for another reason: too many open files, a disk or a network that does
+    /// not answer. It is tried again.
+    LookFailed,
     /// A hint: the file changed, or somebody closed it.
     Touched,
     /// A hint: somebody who could write closed the file.
@@ -192,8 +195,8 @@ pub struct Now {
 /// [`Input::Failed`]; parts are answered one by one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// Look at the file, and answer [`Input::Observed`], [`Input::SourceMissing`] or
-    /// [`Input::SourceUnreadable`].
+    /// Look at the file, and answer [`Input::Observed`], [`Input::SourceMissing`],
+    /// [`Input::SourceUnreadable`] or [`Input::LookFailed`].
     Observe {
         /// Ask who has it open, too.
         ask_writers: bool,

@@ -9,6 +9,8 @@ use crate::{FileVersion, Observation, Tick, Writers};
 const LOOK_INTERVAL_MS: u64 = 250;
 /// Somebody who keeps the file open is asked for again after between these times.
 const ASK_AGAIN_MS: (u64, u64) = (250, 5_000);
+/// From a look that failed to the next.
+const LOOK_AGAIN_MS: u64 = 2_000;
 /// Marks of growth that are kept while nothing can be sent.
 const MAX_MARKS: usize = 32;
 
@@ -41,6 +43,8 @@ pub(super) struct Sight {
     looking: Option<bool>,
     /// A hint came that no look has followed yet.
     touched: bool,
+    /// A look failed: the next one is not before then.
+    blind_until: Tick,
     /// How far the content reached, and when that was first seen.
     growth: VecDeque<(Tick, u64)>,
 }
@@ -54,9 +58,16 @@ impl Sight {
         self.latest.as_ref().map(|(observation, _)| observation)
     }
 
-    /// Notes that a look found nothing to look at.
-    pub(super) fn unseen(&mut self) {
+    /// Notes that a look did not succeed; the next one follows after a while.
+    pub(super) fn look_failed(&mut self, now: Tick) {
         self.looking = None;
+        self.touched = true;
+        self.blind_until = now.plus(LOOK_AGAIN_MS);
+    }
+
+    /// Until when there will be no look, after one that failed; `None` if it may be now.
+    pub(super) fn blind(&self, now: Tick) -> Option<Tick> {
+        (now < self.blind_until).then_some(self.blind_until)
     }
 
     pub(super) fn touch(&mut self) {
@@ -129,6 +140,8 @@ impl Sight {
     }
 
     /// When the oldest bytes behind `covered` were first seen.
+    ///
+    /// Marks that are covered are forgotten.
     pub(super) fn unsent_since(&mut self, covered: u64) -> Option<Tick> {
         let end = self.latest()?.content_end;
         while self.growth.front().is_some_and(|(_, mark)| *mark <= covered) {

@@ -530,6 +530,7 @@ impl World {
     /// Lets an action take effect on the models.
     fn effect(&mut self, action: &Action) -> Input {
         match action {
+            Action::Observe { .. } if self.faults && self.chance.one_in(20) => Input::LookFailed,
             Action::Observe { ask_writers } => self.look(*ask_writers),
             Action::Save(record) => {
                 let before = self.record.as_ref().unwrap();

@@ -26,10 +26,10 @@ impl Looker {
             let inputs = self.look_now(&task, ask_writers, from);
             inputs.unwrap_or_else(|error| {
                 task.tell_unreadable(&error);
-                vec![Input::SourceUnreadable]
+                vec![Input::LookFailed]
             })
         });
-        looked.await.unwrap_or_else(|_| vec![Input::SourceUnreadable])
+        looked.await.unwrap_or_else(|_| vec![Input::LookFailed])
     }
 
     fn look_now(&self, task: &Task, ask_writers: bool, from: u64) -> io::Result<Vec<Input>> {
@@ -41,13 +41,14 @@ impl Looker {
                     recording
                 }
                 Err(OpenError::Missing | OpenError::NotAFile(_)) => return Ok(vec![Input::SourceMissing]),
-                Err(error @ OpenError::Unreadable(_)) => {
+                Err(OpenError::Unreadable(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
                     task.tell(What::Retrying {
                         error: format!("opening {}: {error}", task.path.display()),
                         hint: reeltime_core::Reason::SourceUnreadable.hint().to_owned(),
                     });
                     return Ok(vec![Input::SourceUnreadable]);
                 }
+                Err(OpenError::Unreadable(error)) => return Err(error),
             },
         };
         let seen = recording.observe(ask_writers, from)?;
