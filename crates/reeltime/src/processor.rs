@@ -13,14 +13,14 @@ mod hands;
 mod looking;
 mod saving;
 
-pub(crate) use saving::create;
+pub(crate) use saving::{create, load_parts};
 
 use std::sync::Arc;
 
 use reeltime_core::{
     Action, FileVersion, Input, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +77,8 @@ pub struct StreamProcessor {
     machine: StreamMachine,
     hands: Hands,
     inbox: mpsc::UnboundedReceiver<Input>,
+    /// Held while this is a recording of the backlog.
+    place: Option<OwnedSemaphorePermit>,
     running: JoinSet<Vec<Input>>,
     wake_at: Option<Tick>,
     /// What went wrong last and is being waited out.
@@ -93,13 +95,15 @@ enum End {
 }
 
 impl StreamProcessor {
-    /// A processor for a stream that the checkpoint knows. `inbox` brings hints; it must stay
-    /// open for as long as the work goes on.
+    /// A processor for a stream that the checkpoint knows. `inbox` brings hints. The `place`
+    /// is given back as soon as the recording is seen to be live: it would be held for as long
+    /// as that lasts.
     pub fn new(
         outside: Outside,
         record: StreamRecord,
         table: PartTable,
         inbox: mpsc::UnboundedReceiver<Input>,
+        place: OwnedSemaphorePermit,
     ) -> Self {
         let temp_name = reeltime_core::temp_suffix_of(&record.path, &outside.temp_suffixes).is_some();
         let hands = Hands::new(outside.clone(), &record);
@@ -109,6 +113,7 @@ impl StreamProcessor {
             machine,
             hands,
             inbox,
+            place: Some(place),
             running: JoinSet::new(),
             wake_at: None,
             trouble: None,
@@ -151,6 +156,7 @@ impl StreamProcessor {
             return;
         }
         self.note(&input);
+        let looked = matches!(input, Input::Observed(_));
         for action in self.machine.handle(input, clock::now()) {
             match action {
                 Action::WakeAt(at) => self.wake_at = Some(at),
@@ -161,6 +167,9 @@ impl StreamProcessor {
                 action if self.stopping && !matches!(action, Action::Save(_)) => {}
                 action => self.hands.begin(action, self.machine.record(), &mut self.running),
             }
+        }
+        if looked && self.machine.record().state == State::Active {
+            self.place = None;
         }
         self.show();
     }

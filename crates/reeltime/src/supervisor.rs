@@ -49,6 +49,8 @@ pub struct Task {
     pub plan: PartPlan,
     /// End when everything is completed.
     pub once: bool,
+    /// Files that the process may have open.
+    pub open_files: usize,
 }
 
 /// Routes events to processors.
@@ -61,6 +63,8 @@ pub struct Supervisor {
     scanner: Scanner,
     /// Places for streams of the backlog.
     backlog: Arc<Semaphore>,
+    /// Places for streams that may be live.
+    fresh: Arc<Semaphore>,
     /// Oddities and unreadable places that were told already.
     told: HashSet<PathBuf>,
     /// Sources that have been scanned once.
@@ -76,6 +80,7 @@ impl Supervisor {
     /// A supervisor that has not begun.
     pub fn new(task: Task, outside: Outside, readiness: Arc<Readiness>, stop: CancellationToken) -> Self {
         let scanner = Scanner::new(Arc::clone(&task.selection));
+        let fresh = Arc::new(Semaphore::new((task.open_files / 2).max(BACKLOG_AT_ONCE)));
         Self {
             task,
             outside,
@@ -84,6 +89,7 @@ impl Supervisor {
             processors: JoinSet::new(),
             scanner,
             backlog: Arc::new(Semaphore::new(BACKLOG_AT_ONCE)),
+            fresh,
             told: HashSet::new(),
             scanned: HashSet::new(),
             last_scan: false,
@@ -255,23 +261,25 @@ impl Supervisor {
     /// What a processor has left behind.
     async fn ended(&mut self, outcome: Outcome) {
         let record = outcome.record;
-        let ours = self.index.get(&record.path).is_some_and(|entry| entry.id() == record.id);
+        let entered = self.index.path_of_live(record.id);
         if let Some(seen) = outcome.seen {
             self.index.forget_inode(seen.inode);
         }
         if record.state == State::Failed {
             self.failures += 1;
         }
-        if self.stop.is_cancelled() || !ours {
-            return;
+        let Some(entered) = entered.filter(|_| !self.stop.is_cancelled()) else { return };
+        self.index.remove(&entered);
+        if matches!(record.state, State::Active | State::PendingCompletion) {
+            return self.take_up_again(record, entered).await;
         }
-        match record.state {
-            State::Completed | State::Failed => {
-                self.index.put(record.path.clone(), Entry::of_ended(&record));
-                // Whatever was hinted at meanwhile.
-                self.look(&record.path).await;
-            }
-            State::Active | State::PendingCompletion => self.take_up_again(record).await,
+        self.index.put(record.path.clone(), Entry::of_ended(&record));
+        if entered == record.path {
+            // Whatever was hinted at meanwhile.
+            self.look(&entered).await;
+        } else {
+            // It was renamed, and had ended before it heard of that.
+            self.renamed(&record.path, &entered).await;
         }
     }
 

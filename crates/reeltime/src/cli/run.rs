@@ -92,9 +92,10 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         sources = config.dirs.len(),
         "reeltime starts"
     );
-    if let Err(error) = process::raise_open_file_limit() {
+    let open_files = process::raise_open_file_limit().unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit on open files could not be raised");
-    }
+        OPEN_FILES_AT_LEAST
+    });
     let stop = CancellationToken::new();
     process::stop_on_signals(stop.clone())
         .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}"), ""))?;
@@ -123,7 +124,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     }
 
     let once = config.once;
-    let unfinished = supervise(config, outside, readiness, stop).await;
+    let unfinished = supervise(config, outside, open_files, readiness, stop).await;
     narrators.cancel();
     told.join_all().await;
     match unfinished? {
@@ -139,6 +140,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 async fn supervise(
     config: Config,
     outside: Outside,
+    open_files: u64,
     readiness: Arc<Readiness>,
     stop: CancellationToken,
 ) -> Result<u64, Failure> {
@@ -152,7 +154,14 @@ async fn supervise(
     let (watcher, events) = Watcher::start(config.dirs.clone(), options, outside.events.clone())
         .await
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
-    let task = supervisor::Task { sources: config.dirs, selection, node: config.node, plan, once: config.once };
+    let task = supervisor::Task {
+        sources: config.dirs,
+        selection,
+        node: config.node,
+        plan,
+        once: config.once,
+        open_files: usize::try_from(open_files).unwrap_or(usize::MAX).min(OPEN_FILES_AT_MOST),
+    };
     Supervisor::new(task, outside, readiness, stop)
         .run(watcher, events)
         .await
@@ -263,6 +272,12 @@ fn checkpoint_failure(error: &CheckpointError) -> Failure {
     };
     Failure::failed(error.to_string(), hint)
 }
+
+/// What every system allows a process to open.
+const OPEN_FILES_AT_LEAST: u64 = 256;
+
+/// More recordings than this are not held open, whatever the system allows.
+const OPEN_FILES_AT_MOST: usize = 200_000;
 
 /// Recordings that are read for comparison at the same time.
 const READERS: usize = 2;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reeltime_core::{Input, Part, PartNumber, State, StreamRecord};
+use reeltime_core::{Input, Part, PartNumber, PartTable, State, StreamRecord};
 use tokio::task::JoinSet;
 
 use super::Outside;
@@ -117,6 +117,21 @@ pub(crate) async fn create(outside: &Outside, record: &StreamRecord) -> bool {
         };
         let what = What::Retrying { error: error.to_string(), hint: HINT.into() };
         outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
+        backoff.wait().await;
+    }
+}
+
+/// The parts of a stream, however long it takes to load them.
+pub(crate) async fn load_parts(outside: &Outside, record: &StreamRecord) -> PartTable {
+    let mut backoff = Backoff::default();
+    loop {
+        match outside.checkpoint.load_parts(record.id, record.generation).await {
+            Ok(table) => return table,
+            Err(error) => {
+                let what = What::Retrying { error: error.to_string(), hint: HINT.into() };
+                outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
+            }
+        }
         backoff.wait().await;
     }
 }

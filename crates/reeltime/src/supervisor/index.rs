@@ -47,13 +47,6 @@ impl Live {
 }
 
 impl Entry {
-    pub(super) fn id(&self) -> StreamId {
-        match self {
-            Self::Live(live) => live.id,
-            Self::Completed { id, .. } | Self::Failed { id, .. } => *id,
-        }
-    }
-
     /// The entry of a stream that has ended.
     pub(super) fn of_ended(record: &StreamRecord) -> Self {
         match record.state {
@@ -70,7 +63,8 @@ pub(super) struct Index {
     /// Where the file of a live stream was last seen, by inode: to know it again under another
     /// name where no event tells of the rename.
     by_inode: HashMap<u64, PathBuf>,
-    live: usize,
+    /// The paths of the live streams.
+    live: HashMap<StreamId, PathBuf>,
 }
 
 impl Index {
@@ -87,20 +81,31 @@ impl Index {
 
     /// How many streams are worked on.
     pub(super) fn live_count(&self) -> usize {
-        self.live
+        self.live.len()
+    }
+
+    /// Where a live stream is entered now; its processor may not have heard of it yet.
+    pub(super) fn path_of_live(&self, id: StreamId) -> Option<PathBuf> {
+        self.live.get(&id).cloned()
     }
 
     /// Puts an entry in; answers what was there before.
     pub(super) fn put(&mut self, path: PathBuf, entry: Entry) -> Option<Entry> {
-        self.live += usize::from(matches!(entry, Entry::Live(_)));
-        let before = self.entries.insert(path, entry);
-        self.live -= usize::from(matches!(before, Some(Entry::Live(_))));
+        let before = self.remove(&path);
+        if let Entry::Live(live) = &entry {
+            self.live.insert(live.id, path.clone());
+        }
+        self.entries.insert(path, entry);
         before
     }
 
     pub(super) fn remove(&mut self, path: &Path) -> Option<Entry> {
         let before = self.entries.remove(path);
-        self.live -= usize::from(matches!(before, Some(Entry::Live(_))));
+        if let Some(Entry::Live(live)) = &before
+            && self.live.get(&live.id).is_some_and(|known| known == path)
+        {
+            self.live.remove(&live.id);
+        }
         before
     }
 

@@ -1,10 +1,14 @@
 //! How streams begin, go on after a restart, come back, and change their names.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use reeltime_core::{Input, ObjectKey, Reason, State, StreamId, StreamRecord, UploadState, WallTime, temp_suffix_of};
+use reeltime_core::{
+    Input, ObjectKey, PartTable, Reason, State, StreamId, StreamRecord, UploadState, WallTime, temp_suffix_of,
+};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::Supervisor;
@@ -12,12 +16,15 @@ use super::index::{Entry, Live, names_of};
 use crate::checkpoint::CheckpointError;
 use crate::clock;
 use crate::events::{Event, What};
-use crate::processor::{Outcome, StreamProcessor, create};
+use crate::processor::{Outcome, Outside, StreamProcessor, create, load_parts};
 use crate::view::StreamView;
 use crate::watch::scan::Found;
 
 /// A file that was changed within this time may be live, and does not wait behind a backlog.
 const FRESH: Duration = Duration::from_secs(60);
+
+/// Before work that ended in a panic is taken up again.
+const BREATHER: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Takes up what the checkpoint knows.
@@ -81,24 +88,10 @@ impl Supervisor {
             return;
         }
         self.last_scan = false;
-        let live = self.enlist(&record);
-        let (outside, stop) = (self.outside.clone(), self.stop.clone());
-        let admission = self.admission(&record, is_fresh(found.version.mtime_ns));
-        self.show(&record);
-        self.processors.spawn(async move {
-            let _place = admission.await;
-            let left = Outcome { record: record.clone(), seen: None };
-            let created = tokio::select! {
-                created = create(&outside, &record) => created,
-                () = stop.cancelled() => false,
-            };
-            if !created {
-                return left;
-            }
-            let what = What::Discovered;
-            outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
-            StreamProcessor::new(outside, record, reeltime_core::PartTable::default(), live).run(stop).await
-        });
+        let hints = self.enlist(&record);
+        self.index.scanned(&found.path, found.version);
+        let fresh = is_fresh(found.version.mtime_ns);
+        self.work(record, hints, fresh, Duration::ZERO, Origin::New);
     }
 
     /// A stream that the checkpoint has as unfinished.
@@ -151,46 +144,53 @@ impl Supervisor {
 
     /// A processor has left a stream that is not finished: another owner has it, or a request
     /// failed in a way that should not be.
-    pub(super) async fn take_up_again(&mut self, record: StreamRecord) {
-        self.index.remove(&record.path);
+    pub(super) async fn take_up_again(&mut self, record: StreamRecord, path: PathBuf) {
         if let Ok(Some(known)) = self.outside.checkpoint.find(record.id).await
             && known.epoch == record.epoch
         {
-            self.spawn_known(known, None);
+            let known = StreamRecord { path, ..known };
+            let hints = self.enlist(&known);
+            self.work(known, hints, true, BREATHER, Origin::Known);
         }
     }
 
     fn spawn_known(&mut self, record: StreamRecord, first: Option<Input>) {
-        let live = self.enlist(&record);
+        let hints = self.enlist(&record);
         if let (Some(first), Some(entry)) = (first, self.index.live(&record.path)) {
             entry.hint(first);
         }
-        let fresh = record
-            .path
-            .symlink_metadata()
-            .is_ok_and(|metadata| metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < FRESH)));
+        let modified = record.path.symlink_metadata().and_then(|metadata| metadata.modified());
+        let fresh = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < FRESH));
+        let fresh = fresh || record.upload != UploadState::None;
+        self.work(record, hints, fresh, Duration::ZERO, Origin::Known);
+    }
+
+    /// Works on a stream, beside everything else, as soon as it has a place.
+    ///
+    /// The work runs in a task of its own, so that a panic in it, which is a bug, ends this
+    /// stream's work only, and is followed by another attempt from the checkpoint.
+    fn work(
+        &mut self,
+        record: StreamRecord,
+        hints: mpsc::UnboundedReceiver<Input>,
+        fresh: bool,
+        delay: Duration,
+        origin: Origin,
+    ) {
+        let view = StreamView::of_record(&record, self.outside.store.full_key(&record.key));
+        self.outside.board.show(record.id, view);
+        let places = Arc::clone(if fresh { &self.fresh } else { &self.backlog });
         let (outside, stop) = (self.outside.clone(), self.stop.clone());
-        let admission = self.admission(&record, fresh);
-        self.show(&record);
         self.processors.spawn(async move {
-            let _place = admission.await;
-            let mut wait = Duration::from_millis(250);
-            let table = loop {
-                match outside.checkpoint.load_parts(record.id, record.generation).await {
-                    Ok(table) => break table,
-                    Err(error) => {
-                        let what = What::Retrying { error: error.to_string(), hint: String::new() };
-                        outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
-                    }
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(8)),
-                    () = stop.cancelled() => return Outcome { record, seen: None },
-                }
+            let left = Outcome { record: record.clone(), seen: None };
+            let work = async move {
+                let _ = stop.run_until_cancelled(tokio::time::sleep(delay)).await;
+                let place = stop.run_until_cancelled(places.acquire_owned()).await?.ok()?;
+                let table = stop.run_until_cancelled(origin.prepare(&outside, &record)).await??;
+                Some(StreamProcessor::new(outside, record, table, hints, place).run(stop).await)
             };
-            let what = What::Resumed { uploaded_bytes: table.bytes() };
-            outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
-            StreamProcessor::new(outside, record, table, live).run(stop).await
+            let worked = AbortOnDropHandle::new(tokio::spawn(work)).await;
+            worked.ok().flatten().unwrap_or(left)
         });
     }
 
@@ -199,22 +199,6 @@ impl Supervisor {
         let (inbox, hints) = mpsc::unbounded_channel();
         self.index.put(record.path.clone(), Entry::Live(Live { id: record.id, inbox, scanned: None }));
         hints
-    }
-
-    /// A place to work in. What is fresh may be live and gets one at once.
-    fn admission(
-        &self,
-        record: &StreamRecord,
-        fresh: bool,
-    ) -> impl Future<Output = Option<tokio::sync::OwnedSemaphorePermit>> + Send + use<> {
-        let backlog = std::sync::Arc::clone(&self.backlog);
-        let waits = !fresh && record.upload == UploadState::None;
-        async move { if waits { backlog.acquire_owned().await.ok() } else { None } }
-    }
-
-    fn show(&self, record: &StreamRecord) {
-        let view = StreamView::of_record(record, self.outside.store.full_key(&record.key));
-        self.outside.board.show(record.id, view);
     }
 
     /// A file has a new name.
@@ -309,6 +293,32 @@ impl Supervisor {
         self.failures += 1;
         let message = format!("{} is not uploaded: {} would become the same object", path.display(), other.display());
         self.tell_once(path.to_owned(), message, Reason::KeyTaken.hint());
+    }
+}
+
+/// Where a stream comes from.
+#[derive(Clone, Copy)]
+enum Origin {
+    /// It was found just now.
+    New,
+    /// The checkpoint has it.
+    Known,
+}
+
+impl Origin {
+    /// Creates the stream in the checkpoint, or loads its parts. `None` if it belongs to
+    /// somebody else.
+    async fn prepare(self, outside: &Outside, record: &StreamRecord) -> Option<PartTable> {
+        let (table, what) = match self {
+            Self::New => (create(outside, record).await.then(PartTable::default)?, What::Discovered),
+            Self::Known => {
+                let table = load_parts(outside, record).await;
+                let uploaded_bytes = table.bytes();
+                (table, What::Resumed { uploaded_bytes })
+            }
+        };
+        outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
+        Some(table)
     }
 }
 
