@@ -5,6 +5,7 @@
 //! histories` replays it, with every step on stderr. `REELTIME_HISTORIES` sets how many are tried.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs)]
+#![allow(clippy::doc_markdown, clippy::needless_pass_by_value)]
 
 mod model;
 

@@ -266,16 +266,12 @@ fn compare(
 ) -> std::io::Result<(Crc64Nvme, bool, FileVersion)> {
     let read_at = recording.version()?;
     let file = recording.file();
-    Ok(match sent {
-        Some(sent) => {
-            let actual = checksum_of(&file, range)?;
-            (actual, actual == sent, read_at)
-        }
-        None => {
-            let (actual, md5) = checksums_of(&file, range)?;
-            (actual, etag.eq_ignore_ascii_case(&hex(&md5)), read_at)
-        }
-    })
+    if let Some(sent) = sent {
+        let actual = checksum_of(&file, range)?;
+        return Ok((actual, actual == sent, read_at));
+    }
+    let (actual, md5) = checksums_of(&file, range)?;
+    Ok((actual, etag.eq_ignore_ascii_case(&hex(&md5)), read_at))
 }
 
 /// A part on its way.

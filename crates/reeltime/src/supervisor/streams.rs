@@ -21,7 +21,7 @@ use crate::view::StreamView;
 use crate::watch::scan::Found;
 
 /// A file that was changed within this time may be live, and does not wait behind a backlog.
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_mins(1);
 
 /// Before work that ended in a panic is taken up again.
 const BREATHER: Duration = Duration::from_secs(1);
