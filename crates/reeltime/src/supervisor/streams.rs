@@ -13,6 +13,7 @@ use crate::checkpoint::CheckpointError;
 use crate::clock;
 use crate::events::{Event, What};
 use crate::processor::{Outcome, StreamProcessor, create};
+use crate::recording::version_of;
 use crate::view::StreamView;
 use crate::watch::scan::Found;
 
@@ -198,7 +199,18 @@ impl Supervisor {
     fn enlist(&mut self, record: &StreamRecord) -> mpsc::UnboundedReceiver<Input> {
         let (inbox, hints) = mpsc::unbounded_channel();
         self.index.put(record.path.clone(), Entry::Live(Live { id: record.id, inbox, scanned: None }));
+        self.note_file(&record.path);
         hints
+    }
+
+    /// Notes which file a live stream's name stands for, so that it is known again under another
+    /// name, be it before any scan has seen it under this one.
+    fn note_file(&mut self, path: &Path) {
+        if let Ok(metadata) = path.symlink_metadata()
+            && metadata.is_file()
+        {
+            self.index.scanned(path, version_of(&metadata));
+        }
     }
 
     /// A place to work in. What is fresh may be live and gets one at once.
@@ -252,6 +264,7 @@ impl Supervisor {
             Some(Entry::Live(old)) => old.hint(Input::Replaced),
             _ => {}
         }
+        self.note_file(to);
         self.look(from).await;
     }
 

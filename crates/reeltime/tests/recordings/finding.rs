@@ -86,6 +86,18 @@ pub fn scans_alone_find_everything(world: &World) {
     assert_eq!(world.keys(), ["day/a.mp4"]);
 }
 
+pub fn a_rename_between_two_scans_is_no_second_recording(world: &World) {
+    let path = world.path("a.mp4");
+    let temp = world.drop_file("a.mp4.part", 1, world.part_bytes() * 5 / 2);
+    let daemon = world.run(&["--watch", "poll", "--scan-interval", "3s"]);
+    wait_parts(&daemon, &temp, 2); // found by the first scan
+    fs::rename(&temp, &path).unwrap();
+    world.wait_identical(&daemon, "a.mp4");
+    assert_eq!(told(&daemon, "discovered", &path), 0, "it is the recording that is known already");
+    assert_eq!(world.bytes_sent(&daemon), world.part_bytes() * 5 / 2);
+    assert_eq!(world.keys(), ["a.mp4"]);
+}
+
 pub fn what_is_excluded_stays_here(world: &World) {
     let out = ["a.mp4", "cam 1/a.mkv", "trash/a.mov", "cam 2/trash/deep/a.mov", "cam 1/low-a.mp4", ".reeltime-x.mov"];
     for name in out {

@@ -80,6 +80,7 @@ on_both! {
         a_directory_that_is_moved_in
         a_directory_that_is_made_and_filled
         scans_alone_find_everything
+        a_rename_between_two_scans_is_no_second_recording
         what_is_excluded_stays_here
     }
     names {
