@@ -81,6 +81,8 @@ pub struct StreamProcessor {
     wake_at: Option<Tick>,
     /// What went wrong last and is being waited out.
     trouble: Option<Trouble>,
+    /// The generation that was completed, and announced, before this work began.
+    announced: Option<u32>,
     end: Option<End>,
     stopping: bool,
 }
@@ -103,6 +105,7 @@ impl StreamProcessor {
     ) -> Self {
         let temp_name = reeltime_core::temp_suffix_of(&record.path, &outside.temp_suffixes).is_some();
         let hands = Hands::new(outside.clone(), &record);
+        let announced = (record.state == State::Completed).then_some(record.generation);
         let machine = StreamMachine::new(outside.policy, record, table, temp_name);
         Self {
             outside,
@@ -112,6 +115,7 @@ impl StreamProcessor {
             running: JoinSet::new(),
             wake_at: None,
             trouble: None,
+            announced,
             end: None,
             stopping: false,
         }
@@ -210,8 +214,11 @@ impl StreamProcessor {
         let record = self.machine.record().clone();
         match self.end.unwrap_or(End::Left) {
             End::Done => {
-                let after_last_change = self.hands.since_last_change();
-                self.tell(What::Completed { size_bytes: record.size_bytes, after_last_change });
+                // A file that was merely touched is no new object.
+                if self.announced != Some(record.generation) {
+                    let after_last_change = self.hands.since_last_change();
+                    self.tell(What::Completed { size_bytes: record.size_bytes, after_last_change });
+                }
                 if let Some(what) = disposal::dispose(&self.outside.after_upload, &record).await {
                     self.tell(what);
                 }

@@ -77,6 +77,14 @@ pub fn a_recorder_that_stands_still_is_not_cut_off(world: &World) {
     assert_eq!(told(&daemon, "completed", recording.path()), 1);
 }
 
+pub fn what_a_killed_recorder_leaves_is_completed(world: &World) {
+    let daemon = world.run(&[]);
+    let recording = ffmpeg(world, "a.mp4", Container::Mp4);
+    wait_parts(&daemon, recording.path(), 1);
+    recording.kill();
+    world.wait_identical(&daemon, "a.mp4");
+}
+
 pub fn the_final_name_ends_a_recording_at_once(world: &World) {
     let daemon = world.run(&["--idle-timeout", "1h"]);
     let (part, path) = (world.part_bytes(), world.path("a.mp4"));

@@ -2,6 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
 
 use testkit::recorders::synthetic::{Style, Synthetic};
 
@@ -114,4 +117,25 @@ pub fn what_is_excluded_stays_here(world: &World) {
         world.wait_identical(&daemon, name);
     }
     assert_eq!(world.keys(), included);
+}
+
+pub fn links_and_pipes_are_left_alone(world: &World) {
+    let outside = world.aside("outside.mp4");
+    fs::write(&outside, noise(1, 1000)).unwrap();
+    symlink(&outside, world.path("link.mp4")).unwrap();
+    fs::create_dir(world.aside("dir")).unwrap();
+    fs::write(world.aside("dir/a.mp4"), noise(1, 1000)).unwrap();
+    symlink(world.aside("dir"), world.path("linked-dir")).unwrap();
+    assert!(Command::new("mkfifo").arg(world.path("pipe.mp4")).status().unwrap().success());
+    let _socket = UnixListener::bind(world.path("socket.mp4")).unwrap();
+    let daemon = world.run(&[]);
+    symlink(&outside, world.path("later.mp4")).unwrap();
+    assert!(Command::new("mkfifo").arg(world.path("later-pipe.mp4")).status().unwrap().success());
+    world.drop_file("dir.mp4/a.mp4", 2, 1000);
+    world.wait_identical(&daemon, "dir.mp4/a.mp4");
+    for name in ["link.mp4", "pipe.mp4", "socket.mp4", "later.mp4", "later-pipe.mp4", "dir.mp4"] {
+        let path = world.path(name);
+        daemon.wait_event(name, DEADLINE, |line| line.event() == Some("notice") && line.path() == Some(&path));
+    }
+    assert_eq!(world.keys(), ["dir.mp4/a.mp4"]);
 }

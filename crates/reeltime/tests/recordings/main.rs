@@ -52,6 +52,7 @@ on_both! {
         a_file_that_was_allocated_is_sent_as_it_is_filled
         a_sparse_file_is_sent_as_it_is_filled
         a_recorder_that_stands_still_is_not_cut_off
+        what_a_killed_recorder_leaves_is_completed
         the_final_name_ends_a_recording_at_once
         a_temp_name_that_nobody_renames_ends_by_the_idle_timeout
         the_tail_goes_up_while_the_recorder_waits
@@ -67,6 +68,13 @@ on_both! {
         a_file_that_is_deleted_behind_a_slow_line_is_finished
         a_file_that_gets_another_name_while_it_is_recorded
         a_head_that_is_rewritten_again_and_again
+        the_old_name_is_taken_at_once_by_the_next_recording
+        recordings_under_way_change_their_names_in_a_ring
+        another_file_takes_the_name_of_a_recording_under_way
+        a_file_that_leaves_while_it_is_recorded_is_finished
+        a_directory_gets_another_name_while_it_is_recorded_into
+        a_completed_recording_is_edited_in_place
+        a_completed_recording_that_is_only_touched_is_not_sent_or_told_again
     }
     sizes {
         smaller_than_a_part
@@ -82,6 +90,7 @@ on_both! {
         scans_alone_find_everything
         a_rename_between_two_scans_is_no_second_recording
         what_is_excluded_stays_here
+        links_and_pipes_are_left_alone
     }
     names {
         blanks_quotes_and_bytes_that_are_no_text
