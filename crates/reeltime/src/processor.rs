@@ -215,11 +215,13 @@ impl StreamProcessor {
         match self.end.unwrap_or(End::Left) {
             End::Done => {
                 // A file that was merely touched is no new object.
-                if self.announced != Some(record.generation) {
+                let is_news = self.announced != Some(record.generation);
+                if is_news {
                     let after_last_change = self.hands.since_last_change();
                     self.tell(What::Completed { size_bytes: record.size_bytes, after_last_change });
                 }
-                if let Some(what) = disposal::dispose(&self.outside.after_upload, &record).await {
+                let asked = if is_news { None } else { Some(&*self.outside.store) };
+                if let Some(what) = disposal::dispose(&self.outside.after_upload, &record, asked).await {
                     self.tell(what);
                 }
             }

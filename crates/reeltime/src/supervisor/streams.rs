@@ -11,6 +11,7 @@ use super::Supervisor;
 use super::index::{Entry, Live, names_of};
 use crate::checkpoint::CheckpointError;
 use crate::clock;
+use crate::config::AfterUpload;
 use crate::events::{Event, What};
 use crate::processor::{Outcome, StreamProcessor, create};
 use crate::recording::version_of;
@@ -33,7 +34,9 @@ impl Supervisor {
             }
             match record.state {
                 State::Completed => {
-                    self.index.put(record.path.clone(), Entry::of_ended(&record));
+                    let undisposed = *self.outside.after_upload != AfterUpload::Keep;
+                    let entry = Entry::Completed { id: record.id, version: record.version, undisposed };
+                    self.index.put(record.path.clone(), entry);
                 }
                 State::Failed => {
                     // A start is a reason to try again.

@@ -98,6 +98,8 @@ on_both! {
     options {
         a_file_is_deleted_after_upload_and_its_name_used_again
         a_file_is_moved_after_upload
+        a_file_that_is_there_at_the_next_start_is_deleted
+        the_only_copy_is_not_deleted_at_the_next_start
     }
     documents {
         a_recording_is_described

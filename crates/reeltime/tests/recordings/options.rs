@@ -4,7 +4,7 @@ use std::fs;
 
 use testkit::digest::sha256_of;
 
-use crate::world::{DEADLINE, World, noise, wait_completed};
+use crate::world::{DEADLINE, World, noise, stop, told, wait_completed};
 
 pub fn a_file_is_deleted_after_upload_and_its_name_used_again(world: &World) {
     let daemon = world.run(&["--after-upload", "delete"]);
@@ -41,4 +41,35 @@ pub fn a_file_is_moved_after_upload(world: &World) {
     });
     world.assert_identical("day/a.mp4");
     assert_eq!(fs::read(archive.join("day/a.mp4")).unwrap(), noise(1, size));
+}
+
+pub fn a_file_that_is_there_at_the_next_start_is_deleted(world: &World) {
+    // As if reeltime had been killed between the completion and the deletion.
+    let state = world.aside("state.db");
+    let state = state.to_str().unwrap();
+    let path = world.drop_file("a.mp4", 1, world.part_bytes() * 3 / 2);
+    let sha256 = sha256_of(&path);
+    let daemon = world.run(&["--state", state]);
+    world.wait_identical(&daemon, "a.mp4");
+    stop(&daemon);
+    let daemon = world.run(&["--state", state, "--after-upload", "delete"]);
+    daemon.wait_event_of("source_disposed", &path, DEADLINE);
+    assert!(!path.exists());
+    world.assert_is("a.mp4", &sha256, world.part_bytes() * 3 / 2);
+    assert_eq!(told(&daemon, "completed", &path), 0, "it is not news");
+}
+
+pub fn the_only_copy_is_not_deleted_at_the_next_start(world: &World) {
+    let state = world.aside("state.db");
+    let state = state.to_str().unwrap();
+    let path = world.drop_file("a.mp4", 1, world.part_bytes() * 3 / 2);
+    let daemon = world.run(&["--state", state]);
+    world.wait_identical(&daemon, "a.mp4");
+    stop(&daemon);
+    world.remove("a.mp4");
+    let daemon = world.run(&["--state", state, "--after-upload", "delete"]);
+    let witness = world.drop_file("w.mp4", 2, 100);
+    daemon.wait_event_of("source_disposed", &witness, DEADLINE);
+    daemon.wait_event("a notice", DEADLINE, |line| line.event() == Some("notice") && line.path() == Some(&path));
+    assert!(path.exists());
 }

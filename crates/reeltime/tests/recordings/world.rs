@@ -149,6 +149,14 @@ impl World {
         keys
     }
 
+    /// Removes an object, as somebody might.
+    pub fn remove(&self, key: &str) {
+        match &self.destination {
+            Dir(dir) => fs::remove_file(dir.path().join(key)).unwrap(),
+            Bucket { s3, bucket, .. } => s3.delete(bucket, &format!("{PREFIX}/{key}")),
+        }
+    }
+
     /// Waits until a recording is completed, and compares it with its object.
     pub fn wait_identical(&self, daemon: &Running, name: impl AsRef<Path>) -> LogLine {
         let name = name.as_ref();
