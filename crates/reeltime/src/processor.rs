@@ -83,6 +83,8 @@ pub struct StreamProcessor {
     wake_at: Option<Tick>,
     /// What went wrong last and is being waited out.
     trouble: Option<Trouble>,
+    /// The generation that was completed, and announced, before this work began.
+    announced: Option<u32>,
     end: Option<End>,
     stopping: bool,
 }
@@ -107,6 +109,7 @@ impl StreamProcessor {
     ) -> Self {
         let temp_name = reeltime_core::temp_suffix_of(&record.path, &outside.temp_suffixes).is_some();
         let hands = Hands::new(outside.clone(), &record);
+        let announced = (record.state == State::Completed).then_some(record.generation);
         let machine = StreamMachine::new(outside.policy, record, table, temp_name);
         Self {
             outside,
@@ -117,6 +120,7 @@ impl StreamProcessor {
             running: JoinSet::new(),
             wake_at: None,
             trouble: None,
+            announced,
             end: None,
             stopping: false,
         }
@@ -220,9 +224,14 @@ impl StreamProcessor {
         let record = self.machine.record().clone();
         match self.end.unwrap_or(End::Left) {
             End::Done => {
-                let after_last_change = self.hands.since_last_change();
-                self.tell(What::Completed { size_bytes: record.size_bytes, after_last_change });
-                if let Some(what) = disposal::dispose(&self.outside.after_upload, &record).await {
+                // A file that was merely touched is no new object.
+                let is_news = self.announced != Some(record.generation);
+                if is_news {
+                    let after_last_change = self.hands.since_last_change();
+                    self.tell(What::Completed { size_bytes: record.size_bytes, after_last_change });
+                }
+                let asked = if is_news { None } else { Some(&*self.outside.store) };
+                if let Some(what) = disposal::dispose(&self.outside.after_upload, &record, asked).await {
                     self.tell(what);
                 }
             }

@@ -237,7 +237,7 @@ impl Supervisor {
                     live.hint(Input::Touched);
                 }
             }
-            Some(Entry::Completed { version, .. })
+            Some(Entry::Completed { version, undisposed: false, .. })
                 if version.is_some_and(|version| version.same_content(&found.version)) => {}
             Some(Entry::Failed { version, .. }) if *version == Some(found.version) => {}
             Some(Entry::Completed { id, .. } | Entry::Failed { id, .. }) => {

@@ -9,21 +9,35 @@ use reeltime_core::StreamRecord;
 use crate::config::AfterUpload;
 use crate::events::What;
 use crate::recording::version_of;
+use crate::storage::ObjectStore;
 use crate::storage::body::blocking;
 
 /// Deletes or moves the file of a completed stream, if that was asked for. `None` if the file
 /// is gone already, or stays.
 ///
-/// The file must still be the one that was completed: the same inode, size and time. A crash
+/// The file must still be the one that was completed: the same inode, size and time. If it was
+/// completed some time ago, `store` is asked first whether the object is still there. A crash
 /// in between leaves the file; it is disposed of after the next start.
-pub(super) async fn dispose(what: &AfterUpload, record: &StreamRecord) -> Option<What> {
+pub(super) async fn dispose(
+    what: &AfterUpload,
+    record: &StreamRecord,
+    store: Option<&dyn ObjectStore>,
+) -> Option<What> {
     let what = what.clone();
     if what == AfterUpload::Keep {
         return None;
     }
+    let path = record.path.display();
+    if let Some(store) = store
+        && let Err(why) = is_stored(store, record).await
+    {
+        return Some(What::Notice {
+            message: format!("{path} was uploaded, but is not deleted or moved: {why}"),
+            hint: "the file stays where it is; give it another name to have it uploaded again".into(),
+        });
+    }
     let copy = record.clone();
     let disposed = blocking(move || dispose_now(&what, &copy)).await;
-    let path = record.path.display();
     match disposed {
         Ok(true) => Some(What::SourceDisposed),
         Ok(false) => None,
@@ -32,6 +46,16 @@ pub(super) async fn dispose(what: &AfterUpload, record: &StreamRecord) -> Option
             hint: "nothing is lost: the file stays where it is, and it is tried again at the next start".into(),
         }),
     }
+}
+
+/// Whether the object that was completed is in the store now.
+async fn is_stored(store: &dyn ObjectStore, record: &StreamRecord) -> Result<(), String> {
+    let found = store.head(&record.key).await.map_err(|error| error.to_string())?;
+    let Some(found) = found else { return Err("its object is gone".to_owned()) };
+    let ours = found.size_bytes == record.size_bytes
+        && found.token.is_none_or(|token| token == record.token())
+        && (found.crc.is_none() || record.checksum.is_none() || found.crc == record.checksum);
+    if ours { Ok(()) } else { Err("its key has another object now".to_owned()) }
 }
 
 fn dispose_now(what: &AfterUpload, record: &StreamRecord) -> io::Result<bool> {

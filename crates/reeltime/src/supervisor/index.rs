@@ -17,6 +17,8 @@ pub(super) enum Entry {
         id: StreamId,
         /// What was completed.
         version: Option<FileVersion>,
+        /// The file was to be deleted or moved by an earlier run, which may not have got to it.
+        undisposed: bool,
     },
     /// It was given up, with this version of the file; `None`: to be tried again.
     Failed {
@@ -50,7 +52,7 @@ impl Entry {
     /// The entry of a stream that has ended.
     pub(super) fn of_ended(record: &StreamRecord) -> Self {
         match record.state {
-            State::Completed => Self::Completed { id: record.id, version: record.version },
+            State::Completed => Self::Completed { id: record.id, version: record.version, undisposed: false },
             _ => Self::Failed { id: record.id, version: record.version },
         }
     }

@@ -15,8 +15,10 @@ use super::Supervisor;
 use super::index::{Entry, Live, names_of};
 use crate::checkpoint::CheckpointError;
 use crate::clock;
+use crate::config::AfterUpload;
 use crate::events::{Event, What};
 use crate::processor::{Outcome, Outside, StreamProcessor, create, load_parts};
+use crate::recording::version_of;
 use crate::view::StreamView;
 use crate::watch::scan::Found;
 
@@ -39,7 +41,9 @@ impl Supervisor {
             }
             match record.state {
                 State::Completed => {
-                    self.index.put(record.path.clone(), Entry::of_ended(&record));
+                    let undisposed = *self.outside.after_upload != AfterUpload::Keep;
+                    let entry = Entry::Completed { id: record.id, version: record.version, undisposed };
+                    self.index.put(record.path.clone(), entry);
                 }
                 State::Failed => {
                     // A start is a reason to try again.
@@ -89,7 +93,6 @@ impl Supervisor {
         }
         self.last_scan = false;
         let hints = self.enlist(&record);
-        self.index.scanned(&found.path, found.version);
         let fresh = is_fresh(found.version.mtime_ns);
         self.work(record, hints, fresh, Duration::ZERO, Origin::New);
     }
@@ -198,7 +201,18 @@ impl Supervisor {
     fn enlist(&mut self, record: &StreamRecord) -> mpsc::UnboundedReceiver<Input> {
         let (inbox, hints) = mpsc::unbounded_channel();
         self.index.put(record.path.clone(), Entry::Live(Live { id: record.id, inbox, scanned: None }));
+        self.note_file(&record.path);
         hints
+    }
+
+    /// Notes which file a live stream's name stands for, so that it is known again under another
+    /// name, be it before any scan has seen it under this one.
+    fn note_file(&mut self, path: &Path) {
+        if let Ok(metadata) = path.symlink_metadata()
+            && metadata.is_file()
+        {
+            self.index.scanned(path, version_of(&metadata));
+        }
     }
 
     /// A file has a new name.
@@ -236,6 +250,7 @@ impl Supervisor {
             Some(Entry::Live(old)) => old.hint(Input::Replaced),
             _ => {}
         }
+        self.note_file(to);
         self.look(from).await;
     }
 
