@@ -229,12 +229,13 @@ impl LogLine {
         complete.lines().filter(|line| !line.is_empty()).map(parse).collect()
     }
 
-    /// A field of the event; where it has none of that name, of its innermost span, and so on
-    /// outwards.
+    /// A field of the event, whether the line is flat or keeps them apart; where the event has
+    /// none of that name, of its innermost span, and so on outwards.
     pub fn field(&self, name: &str) -> Option<&Value> {
         let Self::Json(line) = self else { return None };
         let spans = line["spans"].as_array().map(Vec::as_slice).unwrap_or_default();
-        std::iter::once(&line["fields"])
+        [line, &line["fields"]]
+            .into_iter()
             .chain(std::iter::once(&line["span"]))
             .chain(spans.iter().rev())
             .find_map(|place| place.get(name))
@@ -290,13 +291,15 @@ mod tests {
     #[test]
     fn fields_are_found_in_the_event_and_then_in_its_spans() {
         let log = br#"{"level":"INFO","fields":{"message":"done","event":"completed"},"span":{"path":"/r/a.mp4"},"spans":[{"path":"/outer"},{"path":"/r/a.mp4"}]}
+{"level":"INFO","message":"done","event":"completed","size_bytes":7}
 thread 'main' panicked
 {"half":"#;
         let lines = LogLine::all_of(log);
-        assert_eq!(lines.len(), 2, "the last line is not complete");
+        assert_eq!(lines.len(), 3, "the last line is not complete");
         assert_eq!(lines[0].event(), Some("completed"));
         assert_eq!(lines[0].path(), Some(Path::new("/r/a.mp4")));
         assert_eq!(lines[0].level(), Some("INFO"));
-        assert_eq!(lines[1], LogLine::Text("thread 'main' panicked".into()));
+        assert_eq!((lines[1].event(), lines[1].number("size_bytes")), (Some("completed"), Some(7)));
+        assert_eq!(lines[2], LogLine::Text("thread 'main' panicked".into()));
     }
 }
