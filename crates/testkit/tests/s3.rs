@@ -61,6 +61,15 @@ fn a_multipart_object_is_its_parts_in_order() {
 }
 
 #[test]
+fn an_unfinished_upload_bears_the_time_of_its_beginning() {
+    let moto = Moto::start();
+    let s3 = moto.with_bucket("dated");
+    s3.create_upload("dated", "k");
+    let initiated = s3.uploads("dated").remove(0).initiated;
+    assert!(initiated.as_str() > "2026", "moto alone says 2010 of every upload: {initiated}");
+}
+
+#[test]
 fn a_restarted_moto_is_empty_at_the_same_address() {
     let moto = Moto::start();
     let s3 = moto.with_bucket("gone");
