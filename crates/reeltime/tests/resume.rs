@@ -8,14 +8,16 @@ mod world;
 
 use std::fs;
 
+use testkit::daemon::Running;
 use testkit::proxy::{Fault, Op, When};
 use testkit::recorders::synthetic::{Style, Synthetic};
 
-use world::{DEADLINE, KIB, MIB, S3_PART, World, record_until, wait_carried_out, wait_completed, wait_part};
+use world::{DEADLINE, KIB, MIB, S3_PART, World, failures, record_until, wait_carried_out, wait_completed, wait_part};
 
-/// Whatever is started again, nothing is written to the store.
+/// However often it is started again, nothing is written to the store.
 #[track_caller]
-fn assert_at_rest(world: &World) {
+fn assert_at_rest(world: &World, daemon: &Running) {
+    assert_eq!(daemon.terminate(DEADLINE).code(), Some(0));
     let writes = world.writes();
     for _ in 0..3 {
         assert_eq!(world.once(), Some(0));
@@ -49,8 +51,7 @@ fn after_kills_while_recording_only_missing_parts_are_sent() {
     assert_eq!(world.sent("cam/a.mp4"), [1, 1, 1, 1, 1]);
     assert_eq!(world.uploads_used("cam/a.mp4").len(), 1);
     assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 1);
-    assert_eq!(daemon.terminate(DEADLINE).code(), Some(0));
-    assert_at_rest(&world);
+    assert_at_rest(&world, &daemon);
 }
 
 #[test]
@@ -71,8 +72,7 @@ fn a_recording_that_ended_while_reeltime_was_down_is_finished_by_its_tail_and_it
     world.assert_identical(&finished);
     assert_eq!(world.sent("a.mp4"), [2, 1, 1], "the head was rewritten, the tail was missing");
     assert_eq!(world.uploads_used("a.mp4").len(), 1);
-    assert_eq!(daemon.terminate(DEADLINE).code(), Some(0));
-    assert_at_rest(&world);
+    assert_at_rest(&world, &daemon);
 }
 
 /// Kills while a part is under way, and tells how often each part was sent in the end.
@@ -135,8 +135,7 @@ fn killed_in_finalization(bucket: &str, op: Op, key: &str, took_effect: bool) {
     world.assert_identical(&finished);
     assert_eq!(world.sent("a.mp4"), [1, 1]);
     assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 1);
-    assert_eq!(daemon.terminate(DEADLINE).code(), Some(0));
-    assert_at_rest(&world);
+    assert_at_rest(&world, &daemon);
 }
 
 #[test]
@@ -162,4 +161,106 @@ fn killed_after_completion_and_before_the_document() {
 #[test]
 fn killed_after_the_document_and_before_completed_is_remembered() {
     killed_in_finalization("resume-after-document", Op::PutObject, "a.mp4.metadata.json", true);
+}
+
+#[test]
+fn an_upload_whose_answer_was_lost_with_the_process_is_found_and_used() {
+    let world = World::s3("resume-create-answer");
+    let path = world.path("a.mp4");
+    world.proxy().inject(When::op(Op::CreateMultipartUpload), Fault::HoldAnswer);
+    let recording = record_until(path.clone(), Style::Append, S3_PART + MIB, S3_PART);
+    let mut daemon = world.start();
+    wait_carried_out(world.proxy(), Op::CreateMultipartUpload);
+    daemon.kill();
+    assert_eq!(world.leftovers().len(), 1);
+    world.proxy().heal();
+
+    daemon.restart();
+    recording.go_on();
+    let finished = recording.wait();
+    wait_completed(&daemon, &path);
+    world.assert_identical(&finished);
+    assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 1);
+    assert_at_rest(&world, &daemon);
+}
+
+fn forget_everything(world: &World) {
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let mut file = world.state().into_os_string();
+        file.push(suffix);
+        if let Err(error) = fs::remove_file(&file) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn a_lost_checkpoint_costs_time_and_no_recording() {
+    for world in [World::s3("resume-forgotten"), World::local()] {
+        let (live, done, small) = (world.path("live.mp4"), world.path("done.mp4"), world.path("small.mp4"));
+        let part = world.part_bytes();
+        let mut daemon = world.start();
+        let done = Synthetic::into(done, Style::Append, part + 9).seed(2).start().wait();
+        let small = Synthetic::into(small, Style::Append, 99).seed(3).start().wait();
+        wait_completed(&daemon, &done.path);
+        wait_completed(&daemon, &small.path);
+        let recording = record_until(live.clone(), Style::Append, 3 * part, 2 * part);
+        wait_part(&daemon, &live, 2);
+        daemon.kill();
+        forget_everything(&world);
+
+        daemon.restart();
+        recording.go_on();
+        let live = recording.wait();
+        for finished in [&live, &done, &small] {
+            wait_completed(&daemon, &finished.path);
+            world.assert_identical(finished);
+        }
+        assert_eq!(failures(&daemon), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_is_completed_stays_so_however_often_reeltime_starts() {
+    let world = World::s3("resume-at-rest");
+    fs::create_dir_all(world.path("cam/1")).unwrap();
+    let sizes = [("empty.mp4", 0), ("small.mp4", 99), ("cam/part.mp4", S3_PART), ("cam/1/parts.mp4", S3_PART + 1)];
+    let finished: Vec<_> = sizes
+        .iter()
+        .map(|(name, bytes)| Synthetic::into(world.path(name), Style::Append, *bytes).seed(*bytes).start().wait())
+        .collect();
+    let daemon = world.start();
+    for finished in &finished {
+        wait_completed(&daemon, &finished.path);
+        world.assert_identical(finished);
+    }
+    assert_at_rest(&world, &daemon);
+}
+
+/// Once an upload is completed, the store does not list its parts any more: what the checkpoint
+/// did not know of them by then would be lost, and the whole recording be sent again.
+#[test]
+fn a_part_that_was_found_in_the_store_is_remembered_before_the_completion() {
+    let world = World::s3("resume-found-part");
+    let path = world.path("a.mp4");
+    world.proxy().inject(When::op(Op::UploadPart).part(2), Fault::HoldAnswer);
+    let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, 2 * S3_PART);
+    let mut daemon = world.start();
+    wait_part(&daemon, &path, 1);
+    wait_carried_out(world.proxy(), Op::UploadPart);
+    daemon.kill();
+    world.proxy().heal();
+
+    world.proxy().inject(When::op(Op::CompleteMultipartUpload), Fault::HoldAnswer);
+    daemon.restart();
+    recording.go_on();
+    let finished = recording.wait();
+    wait_carried_out(world.proxy(), Op::CompleteMultipartUpload);
+    daemon.kill();
+    world.proxy().heal();
+
+    daemon.restart();
+    wait_completed(&daemon, &path);
+    world.assert_identical(&finished);
+    assert_eq!(world.sent("a.mp4"), [1, 1, 1]);
 }
