@@ -11,8 +11,9 @@ use super::{Credentials, Launch, Port, Process, S3};
 /// Python starts slowly, more so on a busy machine.
 const START_DEADLINE: Duration = Duration::from_mins(1);
 
-/// moto says of every upload that it was begun in 2010. Python reads this before anything else,
-/// and from then on it says when that really was, as other stores do.
+/// Where moto is unlike all other stores, read by Python before anything else: it says of every
+/// upload that it was begun in 2010, and answers 500 to parts and completions of an upload that
+/// does not exist. With this it says when that really was, and `NoSuchUpload`.
 const CORRECTIONS: &str = r#"
 import datetime
 import moto.s3.models
@@ -32,6 +33,16 @@ def dated_answer(result):
         upload["Initiated"] = begun[upload["UploadId"]]
     return answer(result)
 
+def guarded(method):
+    def call(self, bucket_name, multipart_id, *args, **kwargs):
+        if multipart_id not in self.get_bucket(bucket_name).multiparts:
+            raise moto.s3.models.NoSuchUpload(upload_id=multipart_id)
+        return method(self, bucket_name, multipart_id, *args, **kwargs)
+    return call
+
+backend = moto.s3.models.S3Backend
+backend.upload_part = guarded(backend.upload_part)
+backend.complete_multipart_upload = guarded(backend.complete_multipart_upload)
 moto.s3.models.FakeMultipart.__init__ = dated_init
 moto.s3.responses.ActionResult = dated_answer
 "#;
