@@ -61,6 +61,32 @@ fn a_multipart_object_is_its_parts_in_order() {
 }
 
 #[test]
+fn an_unfinished_upload_bears_the_time_of_its_beginning() {
+    let moto = Moto::start();
+    let s3 = moto.with_bucket("dated");
+    s3.create_upload("dated", "k");
+    let initiated = s3.uploads("dated").remove(0).initiated;
+    assert!(initiated.as_str() > "2026", "moto alone says 2010 of every upload: {initiated}");
+}
+
+#[test]
+fn a_part_for_an_upload_that_does_not_exist_is_refused_as_everywhere() {
+    let moto = Moto::start();
+    let s3 = moto.with_bucket("aborted");
+    let upload = s3.create_upload("aborted", "k");
+    s3.abort("aborted", "k", &upload);
+    let id = ("uploadId", upload.as_str());
+    let list =
+        b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>e</ETag></Part></CompleteMultipartUpload>";
+    let part = s3.call("PUT", "aborted", "k", &[("partNumber", "1"), id], &[], b"x").unwrap();
+    let completion = s3.call("POST", "aborted", "k", &[id], &[], list).unwrap();
+    for answer in [part, completion] {
+        assert_eq!(answer.status, 404, "{}", answer.text());
+        assert!(answer.text().contains("NoSuchUpload"), "{}", answer.text());
+    }
+}
+
+#[test]
 fn a_restarted_moto_is_empty_at_the_same_address() {
     let moto = Moto::start();
     let s3 = moto.with_bucket("gone");

@@ -7,13 +7,14 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use reeltime_core::{PartPlan, Policy, Trouble};
 use tokio::sync::Semaphore;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::checkpoint::{self, CheckpointError};
 use crate::config::{Config, Listen, S3Checksums, Settings, file};
-use crate::events::EventBus;
+use crate::events::{Event, EventBus, What};
 use crate::http::{self, AppState, Readiness};
 use crate::metadata::{DEFAULT_PROBE_TIMEOUT, DEFAULT_PROBES_AT_ONCE, Describer};
 use crate::pacing::Pacer;
@@ -105,7 +106,6 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     };
     let outside = outside(&config).await?;
     let readiness = Arc::new(Readiness::default());
-    preflight(&outside.store, &readiness, &stop).await?;
 
     // Told to the end: what the log and the metrics hear outlives the work itself.
     let narrators = CancellationToken::new();
@@ -122,6 +122,10 @@ pub async fn run(config: Config) -> Result<(), Failure> {
             }
         });
     }
+    // With HTTP being served: a store that does not answer takes its time to be found out.
+    preflight(&outside.store, &readiness, &stop).await?;
+    let troubles = outside.events.listen();
+    tokio::spawn(watch_store(Arc::clone(&outside.store), Arc::clone(&readiness), troubles, stop.clone()));
 
     let once = config.once;
     let unfinished = supervise(config, outside, open_files, readiness, stop).await;
@@ -218,7 +222,11 @@ async fn preflight(
     readiness: &Arc<Readiness>,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
-    match store.preflight().await {
+    let answer = tokio::select! {
+        answer = store.preflight() => answer,
+        () = stop.cancelled() => return Ok(()),
+    };
+    match answer {
         Ok(()) => {
             readiness.store(Ok(()));
             Ok(())
@@ -226,25 +234,62 @@ async fn preflight(
         Err(error) if error.trouble == Trouble::Outage => {
             tracing::warn!(%error, hint = error.hint.as_str(), "the destination cannot be reached; waiting for it");
             readiness.store(Err(error.to_string()));
-            tokio::spawn(await_store(Arc::clone(store), Arc::clone(readiness), stop.clone()));
             Ok(())
         }
         Err(error) => Err(store_failure(&error)),
     }
 }
 
-async fn await_store(store: Arc<dyn ObjectStore>, readiness: Arc<Readiness>, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(ASK_AGAIN) => {}
-        }
-        match store.preflight().await {
-            Ok(()) => {
-                tracing::info!("the destination is reached");
-                return readiness.store(Ok(()));
+/// Keeps readiness true: when a stream has trouble, the store is asked, and again until it
+/// answers. Not more often than [`ASK_AGAIN`], however many streams are in trouble.
+async fn watch_store(
+    store: Arc<dyn ObjectStore>,
+    readiness: Arc<Readiness>,
+    mut troubles: broadcast::Receiver<Event>,
+    stop: CancellationToken,
+) {
+    let watch = async {
+        loop {
+            if readiness.is_store_reached() {
+                if !hear_trouble(&mut troubles).await {
+                    return;
+                }
+            } else {
+                tokio::time::sleep(ASK_AGAIN).await;
             }
-            Err(error) => readiness.store(Err(error.to_string())),
+            let was_reached = readiness.is_store_reached();
+            match store.preflight().await {
+                Ok(()) if was_reached => {
+                    // The trouble is another; what was said of it meanwhile is no news.
+                    tokio::time::sleep(ASK_AGAIN).await;
+                    troubles = troubles.resubscribe();
+                }
+                Ok(()) => {
+                    tracing::info!("the destination is reached");
+                    readiness.store(Ok(()));
+                }
+                Err(error) => {
+                    if was_reached {
+                        tracing::warn!(%error, hint = error.hint.as_str(), "the destination is lost; waiting for it");
+                    }
+                    readiness.store(Err(error.to_string()));
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = watch => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Waits until a request has failed. `false` if nobody is left who could tell.
+async fn hear_trouble(troubles: &mut broadcast::Receiver<Event>) -> bool {
+    loop {
+        match troubles.recv().await {
+            Ok(Event { what: What::Retrying { .. }, .. }) | Err(RecvError::Lagged(_)) => return true,
+            Ok(_) => {}
+            Err(RecvError::Closed) => return false,
         }
     }
 }
@@ -285,5 +330,5 @@ const READERS: usize = 2;
 /// The largest recording that goes in one request.
 const SINGLE_REQUEST_BYTES: u64 = 8 << 20;
 
-/// From one attempt to reach the destination at the start to the next.
+/// From one attempt to reach the destination to the next.
 const ASK_AGAIN: Duration = Duration::from_secs(2);

@@ -38,6 +38,11 @@ impl Readiness {
         self.with(|known| known.store = answer);
     }
 
+    /// Whether the store was reached when it was last asked.
+    pub fn is_store_reached(&self) -> bool {
+        self.with(|known| known.store.is_ok())
+    }
+
     /// The supervisor's loop has come round. Once it has, it must do so at least every minute.
     pub fn round(&self) {
         self.with(|known| known.round_at = Some(Instant::now()));

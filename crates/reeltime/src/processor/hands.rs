@@ -129,6 +129,7 @@ impl Task {
             Action::Abort { upload_id } => store.abort(&upload(upload_id)).await.map(|()| Input::UploadAborted),
             Action::Head => store.head(key).await.map(Input::HeadAnswered),
             Action::Complete { upload_id, parts, crc, size_bytes } => {
+                saving::remember_parts(&self, &parts).await;
                 let parts: Vec<_> = parts
                     .into_iter()
                     .map(|(number, part)| CompletedPart { number, etag: part.etag, crc: part.crc })

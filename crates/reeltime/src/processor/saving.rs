@@ -105,6 +105,28 @@ pub(super) async fn record_part(task: &Task, generation: u32, number: PartNumber
     }
 }
 
+/// Gives the checkpoint the parts that it does not know, or not as they are: those that were
+/// found in the store after a crash, and those whose note failed.
+///
+/// Called before an upload is completed, because afterwards the store does not list its parts
+/// any more. If it does not work now, nothing is lost by a crash but time: the recording is
+/// sent again.
+pub(super) async fn remember_parts(task: &Task, parts: &[(PartNumber, Part)]) {
+    let generation = task.record.generation;
+    let known = match task.outside.checkpoint.load_parts(task.id, generation).await {
+        Ok(known) => known,
+        Err(error) => return task.tell(What::Retrying { error: error.to_string(), hint: HINT.into() }),
+    };
+    for (number, part) in parts {
+        let is_known = known.get(*number).is_some_and(|known| {
+            known.etag == part.etag && known.size_bytes == part.size_bytes && known.crc == part.crc
+        });
+        if !is_known {
+            record_part(task, generation, *number, part).await;
+        }
+    }
+}
+
 /// Creates a stream in the checkpoint, however long that takes. `false` if its id belongs to
 /// somebody else.
 pub(crate) async fn create(outside: &Outside, record: &StreamRecord) -> bool {

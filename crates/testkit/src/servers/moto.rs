@@ -11,6 +11,42 @@ use super::{Credentials, Launch, Port, Process, S3};
 /// Python starts slowly, more so on a busy machine.
 const START_DEADLINE: Duration = Duration::from_mins(1);
 
+/// Where moto is unlike all other stores, read by Python before anything else: it says of every
+/// upload that it was begun in 2010, and answers 500 to parts and completions of an upload that
+/// does not exist. With this it says when that really was, and `NoSuchUpload`.
+const CORRECTIONS: &str = r#"
+import datetime
+import moto.s3.models
+import moto.s3.responses
+
+begun = {}
+init = moto.s3.models.FakeMultipart.__init__
+answer = moto.s3.responses.ActionResult
+
+def dated_init(self, *args, **kwargs):
+    init(self, *args, **kwargs)
+    begun[self.id] = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+def dated_answer(result):
+    uploads = result.get("Uploads") if isinstance(result, dict) else None
+    for upload in uploads or []:
+        upload["Initiated"] = begun[upload["UploadId"]]
+    return answer(result)
+
+def guarded(method):
+    def call(self, bucket_name, multipart_id, *args, **kwargs):
+        if multipart_id not in self.get_bucket(bucket_name).multiparts:
+            raise moto.s3.models.NoSuchUpload(upload_id=multipart_id)
+        return method(self, bucket_name, multipart_id, *args, **kwargs)
+    return call
+
+backend = moto.s3.models.S3Backend
+backend.upload_part = guarded(backend.upload_part)
+backend.complete_multipart_upload = guarded(backend.complete_multipart_upload)
+moto.s3.models.FakeMultipart.__init__ = dated_init
+moto.s3.responses.ActionResult = dated_answer
+"#;
+
 /// A running moto server. Two limits of its own: keys with a line break are not found (404),
 /// and names of buckets need three characters.
 #[derive(Debug)]
@@ -25,7 +61,11 @@ impl Moto {
     pub fn start() -> Self {
         let program = find_program("REELTIME_MOTO_SERVER", "target/test-tools/moto/bin/moto_server", "moto_server");
         let launch = |port: &Port| {
-            Launch::new(&program)
+            let launch = Launch::new(&program);
+            let corrections = launch.home().to_path_buf();
+            std::fs::write(corrections.join("sitecustomize.py"), CORRECTIONS).expect("its home can be written");
+            launch
+                .env("PYTHONPATH", corrections)
                 .args(["-H", "127.0.0.1", "-p"])
                 .arg(port.number().to_string())
                 .env("PYTHONUNBUFFERED", "1")

@@ -36,6 +36,8 @@ pub struct UploadEntry {
     pub key: String,
     /// The store's id.
     pub upload_id: String,
+    /// When it was begun, as the store says it.
+    pub initiated: String,
 }
 
 /// A part of an unfinished upload.
@@ -165,6 +167,7 @@ impl S3 {
             all.extend(elements(&xml, "Upload").into_iter().map(|entry| UploadEntry {
                 key: key_of(entry, coded),
                 upload_id: text(entry, "UploadId").unwrap_or_default(),
+                initiated: text(entry, "Initiated").unwrap_or_default(),
             }));
             if text(&xml, "IsTruncated").as_deref() != Some("true") {
                 return all;

@@ -1,0 +1,266 @@
+//! The built binary, killed at every moment that matters, and started again: the object is the
+//! recording, nothing that the store has and the checkpoint knows is sent twice, and nothing is
+//! left over.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod world;
+
+use std::fs;
+
+use testkit::daemon::Running;
+use testkit::proxy::{Fault, Op, When};
+use testkit::recorders::synthetic::{Style, Synthetic};
+
+use world::{DEADLINE, KIB, MIB, S3_PART, World, failures, record_until, wait_carried_out, wait_completed, wait_part};
+
+/// However often it is started again, nothing is written to the store.
+#[track_caller]
+fn assert_at_rest(world: &World, daemon: &Running) {
+    assert_eq!(daemon.terminate(DEADLINE).code(), Some(0));
+    let writes = world.writes();
+    for _ in 0..3 {
+        assert_eq!(world.once(), Some(0));
+    }
+    assert_eq!(world.writes(), writes, "what is completed is not uploaded again");
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn after_kills_while_recording_only_missing_parts_are_sent() {
+    let world = World::s3("resume-recording");
+    let path = world.path("cam/a.mp4");
+    fs::create_dir(world.path("cam")).unwrap();
+    let recording = record_until(path.clone(), Style::Append, 4 * S3_PART + MIB, 2 * S3_PART + MIB);
+    let mut daemon = world.start();
+    wait_part(&daemon, &path, 1);
+    wait_part(&daemon, &path, 2);
+    daemon.kill();
+
+    // Recorded while nobody watched.
+    recording.go_on_until(3 * S3_PART + MIB);
+    recording.wait_held(DEADLINE);
+    daemon.restart();
+    wait_part(&daemon, &path, 3);
+    daemon.restart(); // between two parts
+
+    recording.go_on();
+    let finished = recording.wait();
+    wait_completed(&daemon, &path);
+    world.assert_identical(&finished);
+    assert_eq!(world.sent("cam/a.mp4"), [1, 1, 1, 1, 1]);
+    assert_eq!(world.uploads_used("cam/a.mp4").len(), 1);
+    assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 1);
+    assert_at_rest(&world, &daemon);
+}
+
+#[test]
+fn a_recording_that_ended_while_reeltime_was_down_is_finished_by_its_tail_and_its_head() {
+    let world = World::s3("resume-ended");
+    let path = world.path("a.mp4");
+    let style = Style::RewriteHead { head_bytes: 48, every_bytes: u64::MAX };
+    let recording = record_until(path.clone(), style, 2 * S3_PART + MIB, 2 * S3_PART);
+    let mut daemon = world.start();
+    wait_part(&daemon, &path, 2);
+    wait_part(&daemon, &path, 1);
+    daemon.kill();
+
+    recording.go_on();
+    let finished = recording.wait();
+    daemon.restart();
+    wait_completed(&daemon, &path);
+    world.assert_identical(&finished);
+    assert_eq!(world.sent("a.mp4"), [2, 1, 1], "the head was rewritten, the tail was missing");
+    assert_eq!(world.uploads_used("a.mp4").len(), 1);
+    assert_at_rest(&world, &daemon);
+}
+
+/// Kills while a part is under way, and tells how often each part was sent in the end.
+fn killed_with_part_two(world: &World, fault: Fault, wait: impl FnOnce()) -> Vec<usize> {
+    let path = world.path("a.mp4");
+    world.proxy().inject(When::op(Op::UploadPart).part(2), fault);
+    let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, 2 * S3_PART);
+    let mut daemon = world.start();
+    wait_part(&daemon, &path, 1);
+    wait();
+    daemon.kill();
+    world.proxy().heal();
+    daemon.restart();
+    recording.go_on();
+    let finished = recording.wait();
+    wait_completed(&daemon, &path);
+    world.assert_identical(&finished);
+    assert_eq!(world.uploads_used("a.mp4").len(), 1);
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+    world.sent("a.mp4")
+}
+
+#[test]
+fn a_part_that_was_under_way_at_the_kill_is_sent_again() {
+    let world = World::s3("resume-part-under-way");
+    let half = Fault::Throttle { bytes_per_second: 64 * KIB };
+    let under_way = |log: &[testkit::proxy::Logged]| {
+        log.iter().any(|logged| logged.request.part_number == Some(2) && logged.body_bytes > 0)
+    };
+    let wait = || world.proxy().wait_for("half of part 2", DEADLINE, under_way);
+    assert_eq!(killed_with_part_two(&world, half, wait), [1, 2, 1]);
+}
+
+#[test]
+fn a_part_that_the_store_has_and_the_checkpoint_does_not_is_found_in_the_store() {
+    let world = World::s3("resume-part-unknown");
+    let wait = || wait_carried_out(world.proxy(), Op::UploadPart);
+    assert_eq!(killed_with_part_two(&world, Fault::HoldAnswer, wait), [1, 1, 1]);
+}
+
+/// Kills where `op` (for `key`) is held, before or after it takes effect, while the recording is
+/// finalized; starts again, and expects the object without any part being sent again.
+fn killed_in_finalization(bucket: &str, op: Op, key: &str, took_effect: bool) {
+    let world = World::s3(bucket);
+    let path = world.path("a.mp4");
+    let recording = Synthetic::into(&path, Style::Append, S3_PART + MIB);
+    let held = if took_effect { Fault::HoldAnswer } else { Fault::Hold };
+    let held = world.proxy().inject(When::op(op).key(key), held);
+    let mut daemon = world.start();
+    let finished = recording.start().wait();
+    held.wait_hits(1, DEADLINE);
+    if took_effect {
+        wait_carried_out(world.proxy(), op);
+    }
+    daemon.kill();
+    world.proxy().heal();
+
+    daemon.restart();
+    wait_completed(&daemon, &path);
+    world.assert_identical(&finished);
+    assert_eq!(world.sent("a.mp4"), [1, 1]);
+    assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 1);
+    assert_at_rest(&world, &daemon);
+}
+
+#[test]
+fn killed_before_the_completion_takes_effect() {
+    killed_in_finalization("resume-before-complete", Op::CompleteMultipartUpload, "a.mp4", false);
+}
+
+#[test]
+fn killed_after_the_completion_took_effect_and_before_its_answer() {
+    killed_in_finalization("resume-complete-answer", Op::CompleteMultipartUpload, "a.mp4", true);
+}
+
+#[test]
+fn killed_between_completion_and_its_verification() {
+    killed_in_finalization("resume-before-head", Op::HeadObject, "a.mp4", false);
+}
+
+#[test]
+fn killed_after_completion_and_before_the_document() {
+    killed_in_finalization("resume-before-document", Op::PutObject, "a.mp4.metadata.json", false);
+}
+
+#[test]
+fn killed_after_the_document_and_before_completed_is_remembered() {
+    killed_in_finalization("resume-after-document", Op::PutObject, "a.mp4.metadata.json", true);
+}
+
+#[test]
+fn an_upload_whose_answer_was_lost_with_the_process_is_found_and_used() {
+    let world = World::s3("resume-create-answer");
+    let path = world.path("a.mp4");
+    world.proxy().inject(When::op(Op::CreateMultipartUpload), Fault::HoldAnswer);
+    let recording = record_until(path.clone(), Style::Append, S3_PART + MIB, S3_PART);
+    let mut daemon = world.start();
+    wait_carried_out(world.proxy(), Op::CreateMultipartUpload);
+    daemon.kill();
+    assert_eq!(world.leftovers().len(), 1);
+    world.proxy().heal();
+
+    daemon.restart();
+    recording.go_on();
+    let finished = recording.wait();
+    wait_completed(&daemon, &path);
+    world.assert_identical(&finished);
+    assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 1);
+    assert_at_rest(&world, &daemon);
+}
+
+fn forget_everything(world: &World) {
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let mut file = world.state().into_os_string();
+        file.push(suffix);
+        if let Err(error) = fs::remove_file(&file) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn a_lost_checkpoint_costs_time_and_no_recording() {
+    for world in [World::s3("resume-forgotten"), World::local()] {
+        let (live, done, small) = (world.path("live.mp4"), world.path("done.mp4"), world.path("small.mp4"));
+        let part = world.part_bytes();
+        let mut daemon = world.start();
+        let done = Synthetic::into(done, Style::Append, part + 9).seed(2).start().wait();
+        let small = Synthetic::into(small, Style::Append, 99).seed(3).start().wait();
+        wait_completed(&daemon, &done.path);
+        wait_completed(&daemon, &small.path);
+        let recording = record_until(live.clone(), Style::Append, 3 * part, 2 * part);
+        wait_part(&daemon, &live, 2);
+        daemon.kill();
+        forget_everything(&world);
+
+        daemon.restart();
+        recording.go_on();
+        let live = recording.wait();
+        for finished in [&live, &done, &small] {
+            wait_completed(&daemon, &finished.path);
+            world.assert_identical(finished);
+        }
+        assert_eq!(failures(&daemon), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_is_completed_stays_so_however_often_reeltime_starts() {
+    let world = World::s3("resume-at-rest");
+    fs::create_dir_all(world.path("cam/1")).unwrap();
+    let sizes = [("empty.mp4", 0), ("small.mp4", 99), ("cam/part.mp4", S3_PART), ("cam/1/parts.mp4", S3_PART + 1)];
+    let finished: Vec<_> = sizes
+        .iter()
+        .map(|(name, bytes)| Synthetic::into(world.path(name), Style::Append, *bytes).seed(*bytes).start().wait())
+        .collect();
+    let daemon = world.start();
+    for finished in &finished {
+        wait_completed(&daemon, &finished.path);
+        world.assert_identical(finished);
+    }
+    assert_at_rest(&world, &daemon);
+}
+
+/// Once an upload is completed, the store does not list its parts any more: what the checkpoint
+/// did not know of them by then would be lost, and the whole recording be sent again.
+#[test]
+fn a_part_that_was_found_in_the_store_is_remembered_before_the_completion() {
+    let world = World::s3("resume-found-part");
+    let path = world.path("a.mp4");
+    world.proxy().inject(When::op(Op::UploadPart).part(2), Fault::HoldAnswer);
+    let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, 2 * S3_PART);
+    let mut daemon = world.start();
+    wait_part(&daemon, &path, 1);
+    wait_carried_out(world.proxy(), Op::UploadPart);
+    daemon.kill();
+    world.proxy().heal();
+
+    world.proxy().inject(When::op(Op::CompleteMultipartUpload), Fault::HoldAnswer);
+    daemon.restart();
+    recording.go_on();
+    let finished = recording.wait();
+    wait_carried_out(world.proxy(), Op::CompleteMultipartUpload);
+    daemon.kill();
+    world.proxy().heal();
+
+    daemon.restart();
+    wait_completed(&daemon, &path);
+    world.assert_identical(&finished);
+    assert_eq!(world.sent("a.mp4"), [1, 1, 1]);
+}
