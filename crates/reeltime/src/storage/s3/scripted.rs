@@ -209,8 +209,16 @@ async fn a_part_goes_unsigned_in_one_piece_with_its_checksum_before_it() {
         }
         assert!(asked.body == vec![0; 600_000]);
     }
-    assert!(server.asked()[0].line.starts_with("PUT /bucket/dir/a.mp4?"), "path style");
     assert_eq!(server.asked()[1].header("x-amz-meta-reeltime-token"), Some("s.1"));
+}
+
+#[tokio::test]
+async fn a_store_by_name_is_not_expected_to_have_a_host_for_each_bucket() {
+    let server = Server::saying([ok()]).await;
+    let endpoint = Some(server.endpoint.replace("127.0.0.1", "localhost"));
+    let store = S3Store::connect(S3Config { endpoint, ..server.config() }).await.unwrap();
+    put(&store, small()).await.unwrap();
+    assert!(server.asked()[0].line.starts_with("PUT /bucket/dir/a.mp4?"), "{}", server.asked()[0].line);
 }
 
 #[tokio::test]
