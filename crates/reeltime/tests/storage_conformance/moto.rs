@@ -72,7 +72,7 @@ impl Moto {
 
     /// Head and bytes of an object, by a request that is made without the code under test.
     pub fn get(&self, bucket: &str, key: &str) -> Option<(String, Vec<u8>)> {
-        let key: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let key = key.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
         let (head, body) = self.request("GET", &format!("/{bucket}/{key}"));
         head.starts_with("HTTP/1.1 200").then_some((head, body))
     }

@@ -122,3 +122,56 @@ async fn a_store_that_freezes_is_an_outage_in_bounded_time_and_usable_afterwards
     patient.put_object(&key("b.mp4"), Some("t"), "video/mp4", small(b"x")).await.unwrap();
     assert_eq!(patient.head(&key("b.mp4")).await.unwrap().unwrap().token.as_deref(), Some("t"));
 }
+
+/// What the test below does as its own child: use a bucket with nothing but the environment to
+/// go by.
+async fn with_the_environment_only(bucket: &str) {
+    let store = S3Store::connect(S3Config::new(bucket, "")).await.unwrap();
+    if std::env::var_os("AWS_EC2_METADATA_DISABLED").is_some() {
+        let error = store.preflight().await.unwrap_err();
+        assert_eq!(error.trouble, Trouble::Denied, "{error}");
+        assert!(error.cause.contains("no credentials"), "{error}");
+        assert!(error.hint.contains("AWS_ACCESS_KEY_ID"), "{}", error.hint);
+        return;
+    }
+    store.preflight().await.unwrap();
+    store.put_object(&key("a.mp4"), Some("t"), "video/mp4", small(b"x")).await.unwrap();
+    assert_eq!(store.head(&key("a.mp4")).await.unwrap().unwrap().token.as_deref(), Some("t"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoint_and_credentials_are_found_where_aws_tools_find_them() {
+    const CHILD: &str = "REELTIME_TEST_BUCKET";
+    if let Ok(bucket) = std::env::var(CHILD) {
+        return with_the_environment_only(&bucket).await;
+    }
+    let moto = tokio::task::spawn_blocking(Moto::shared).await.unwrap();
+    let bucket = new_bucket(&moto);
+    let home = tempfile::tempdir().unwrap();
+    let profiles = home.path().join("credentials");
+    std::fs::write(&profiles, "[cameras]\naws_access_key_id = a\naws_secret_access_key = b\n").unwrap();
+    let profiles = profiles.to_str().unwrap();
+    let endpoint = moto.endpoint();
+    for environment in [
+        vec![("AWS_ENDPOINT_URL_S3", &*endpoint), ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")],
+        vec![
+            ("AWS_ENDPOINT_URL", &*endpoint),
+            ("AWS_PROFILE", "cameras"),
+            ("AWS_SHARED_CREDENTIALS_FILE", profiles),
+            ("AWS_REGION", "eu-west-1"),
+        ],
+        vec![("AWS_ENDPOINT_URL", &*endpoint), ("AWS_EC2_METADATA_DISABLED", "true")],
+    ] {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "s3_only::endpoint_and_credentials_are_found_where_aws_tools_find_them", "--nocapture"])
+            .env_clear()
+            .env("HOME", home.path())
+            .env(CHILD, &bucket)
+            .envs(environment.clone())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stderr);
+        assert!(child.status.success(), "{environment:?}\n{said}");
+        assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{environment:?}\n{said}");
+    }
+}

@@ -67,6 +67,13 @@ impl Clients {
         self.current.lock().await.refused = true;
     }
 
+    /// Makes the client so old that it may be renewed.
+    #[cfg(test)]
+    pub(super) async fn let_time_pass(&self) {
+        let mut current = self.current.lock().await;
+        current.made = current.made.checked_sub(RENEW_EVERY).unwrap_or(current.made);
+    }
+
     /// The store's address if it is not AWS's own.
     pub(super) async fn endpoint(&self) -> Option<String> {
         self.current.lock().await.endpoint.clone()
