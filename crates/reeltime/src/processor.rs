@@ -18,9 +18,9 @@ pub(crate) use saving::create;
 use std::sync::Arc;
 
 use reeltime_core::{
-    Action, FileVersion, Input, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble,
+    Action, FileVersion, Input, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble, Writers,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +50,8 @@ pub struct Outside {
     pub pacer: Pacer,
     /// The limit on parts that are read for comparison at the same time.
     pub readers: Arc<Semaphore>,
+    /// The limit on recordings that are held open: completing one needs open files, too.
+    pub handles: Arc<Semaphore>,
     /// Where events are told.
     pub events: EventBus,
     /// Where streams are shown.
@@ -60,6 +62,8 @@ pub struct Outside {
     pub temp_suffixes: Arc<[String]>,
     /// What becomes of the file afterwards.
     pub after_upload: Arc<AfterUpload>,
+    /// Nobody waits for what may come back later: the work ends with what is there.
+    pub once: bool,
 }
 
 /// How the work on a stream ended.
@@ -70,6 +74,9 @@ pub struct Outcome {
     /// The version of the file that was seen last.
     pub seen: Option<FileVersion>,
 }
+
+/// A place for a stream of the backlog, if it needs one.
+pub type Place = Option<OwnedSemaphorePermit>;
 
 /// The work on one stream.
 pub struct StreamProcessor {
@@ -83,6 +90,8 @@ pub struct StreamProcessor {
     trouble: Option<Trouble>,
     end: Option<End>,
     stopping: bool,
+    /// Given back when it turns out that others would wait for a recorder or an operator.
+    place: Place,
 }
 
 #[derive(Clone, Copy)]
@@ -100,6 +109,7 @@ impl StreamProcessor {
         record: StreamRecord,
         table: PartTable,
         inbox: mpsc::UnboundedReceiver<Input>,
+        place: Place,
     ) -> Self {
         let temp_name = reeltime_core::temp_suffix_of(&record.path, &outside.temp_suffixes).is_some();
         let hands = Hands::new(outside.clone(), &record);
@@ -114,6 +124,7 @@ impl StreamProcessor {
             trouble: None,
             end: None,
             stopping: false,
+            place,
         }
     }
 
@@ -179,11 +190,22 @@ impl StreamProcessor {
     fn note(&mut self, input: &Input) {
         match input {
             Input::Renamed { path, .. } => self.hands.renamed(path.clone()),
-            Input::Observed(seen) => self.hands.observed(*seen),
+            Input::FinalNameTaken(true) => self.place = None,
+            Input::Observed(seen) => {
+                if seen.writers == Writers::Open {
+                    self.place = None;
+                }
+                self.hands.observed(*seen);
+            }
             Input::UploadCreated { upload_id } => self.tell(What::UploadCreated { upload_id: upload_id.clone() }),
             Input::UploadAborted => self.tell(What::UploadAborted),
             Input::PartStored { .. } | Input::ObjectPut { .. } | Input::ObjectCompleted { .. } => self.trouble = None,
-            Input::Failed(trouble) | Input::PartFailed { trouble, .. } => self.trouble = Some(*trouble),
+            Input::Failed(trouble) | Input::PartFailed { trouble, .. } => {
+                if *trouble == Trouble::SourceUnreadable {
+                    self.place = None;
+                }
+                self.trouble = Some(*trouble);
+            }
             _ => {}
         }
     }

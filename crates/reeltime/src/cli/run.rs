@@ -92,9 +92,10 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         sources = config.dirs.len(),
         "reeltime starts"
     );
-    if let Err(error) = process::raise_open_file_limit() {
+    let open_files = process::raise_open_file_limit().unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit on open files could not be raised");
-    }
+        FEW_OPEN_FILES
+    });
     let stop = CancellationToken::new();
     process::stop_on_signals(stop.clone())
         .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}"), ""))?;
@@ -102,7 +103,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         Listen::At(address) => Some(http::bind(address).await?),
         Listen::Off => None,
     };
-    let outside = outside(&config).await?;
+    let outside = outside(&config, open_files).await?;
     let readiness = Arc::new(Readiness::default());
     preflight(&outside.store, &readiness, &stop).await?;
 
@@ -160,7 +161,7 @@ async fn supervise(
 }
 
 /// Opens the destination and the checkpoint.
-async fn outside(config: &Config) -> Result<Outside, Failure> {
+async fn outside(config: &Config, open_files: u64) -> Result<Outside, Failure> {
     let checkpoint =
         checkpoint::url::open(&config.state, &config.node).await.map_err(|error| checkpoint_failure(&error))?;
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -171,6 +172,7 @@ async fn outside(config: &Config) -> Result<Outside, Failure> {
         uplink: Uplink::new(config.max_uploads),
         pacer: config.bandwidth.map_or_else(Pacer::unlimited, |rate| Pacer::limited(rate.bytes_per_second)),
         readers: Arc::new(Semaphore::new(READERS)),
+        handles: Arc::new(Semaphore::new(usize::try_from(open_files / 2).map_or(MANY, |half| half.clamp(1, MANY)))),
         events: EventBus::default(),
         board: Board::default(),
         policy: Policy {
@@ -183,6 +185,7 @@ async fn outside(config: &Config) -> Result<Outside, Failure> {
         },
         temp_suffixes: config.temp_suffixes.clone().into(),
         after_upload: Arc::new(config.after_upload.clone()),
+        once: config.once,
     })
 }
 
@@ -266,6 +269,13 @@ fn checkpoint_failure(error: &CheckpointError) -> Failure {
 
 /// Recordings that are read for comparison at the same time.
 const READERS: usize = 2;
+
+/// What most systems allow at least.
+const FEW_OPEN_FILES: u64 = 1024;
+
+/// More recordings are never open at the same time. Half of the open files are for them, and
+/// the other half for everything that brings them to their end.
+const MANY: usize = 1 << 20;
 
 /// The largest recording that goes in one request.
 const SINGLE_REQUEST_BYTES: u64 = 8 << 20;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use reeltime_core::{FileVersion, Input, ObjectKey, State, StreamId, StreamRecord};
+use reeltime_core::{FileVersion, Input, ObjectKey, Reason, State, StreamId, StreamRecord};
 use tokio::sync::mpsc;
 
 /// The stream of a path.
@@ -15,7 +15,7 @@ pub(super) enum Entry {
     Completed {
         /// The stream.
         id: StreamId,
-        /// What was completed.
+        /// What was completed; `None`: to be looked at again.
         version: Option<FileVersion>,
     },
     /// It was given up, with this version of the file; `None`: to be tried again.
@@ -24,6 +24,8 @@ pub(super) enum Entry {
         id: StreamId,
         /// What was given up.
         version: Option<FileVersion>,
+        /// Why, as far as it decides when to try again.
+        reason: Option<Reason>,
     },
 }
 
@@ -58,7 +60,7 @@ impl Entry {
     pub(super) fn of_ended(record: &StreamRecord) -> Self {
         match record.state {
             State::Completed => Self::Completed { id: record.id, version: record.version },
-            _ => Self::Failed { id: record.id, version: record.version },
+            _ => Self::Failed { id: record.id, version: record.version, reason: record.reason },
         }
     }
 }
@@ -70,7 +72,8 @@ pub(super) struct Index {
     /// Where the file of a live stream was last seen, by inode: to know it again under another
     /// name where no event tells of the rename.
     by_inode: HashMap<u64, PathBuf>,
-    live: usize,
+    /// Where the live streams are.
+    live: HashMap<StreamId, PathBuf>,
 }
 
 impl Index {
@@ -87,20 +90,35 @@ impl Index {
 
     /// How many streams are worked on.
     pub(super) fn live_count(&self) -> usize {
-        self.live
+        self.live.len()
+    }
+
+    /// The path of a stream that is worked on, as the supervisor knows it: its processor may
+    /// not have heard of a new name.
+    pub(super) fn live_path(&self, id: StreamId) -> Option<&Path> {
+        self.live.get(&id).map(PathBuf::as_path)
     }
 
     /// Puts an entry in; answers what was there before.
     pub(super) fn put(&mut self, path: PathBuf, entry: Entry) -> Option<Entry> {
-        self.live += usize::from(matches!(entry, Entry::Live(_)));
-        let before = self.entries.insert(path, entry);
-        self.live -= usize::from(matches!(before, Some(Entry::Live(_))));
+        let before = self.remove(&path);
+        if let Entry::Live(live) = &entry {
+            self.live.insert(live.id, path.clone());
+            if let Some(version) = live.scanned {
+                self.by_inode.insert(version.inode, path.clone());
+            }
+        }
+        self.entries.insert(path, entry);
         before
     }
 
     pub(super) fn remove(&mut self, path: &Path) -> Option<Entry> {
         let before = self.entries.remove(path);
-        self.live -= usize::from(matches!(before, Some(Entry::Live(_))));
+        if let Some(Entry::Live(live)) = &before
+            && self.live.get(&live.id).is_some_and(|at| at == path)
+        {
+            self.live.remove(&live.id);
+        }
         before
     }
 
@@ -113,6 +131,12 @@ impl Index {
         live.scanned = Some(version);
         self.by_inode.insert(version.inode, path.to_owned());
         true
+    }
+
+    /// Whether a file with this inode is surely not that of the live stream
+    /// whose path was `from`.
+    pub(super) fn is_another(&self, from: &Path, inode: u64) -> bool {
+        self.live(from).and_then(|live| live.scanned).is_some_and(|version| version.inode != inode)
     }
 
     /// Where a live stream's file with this inode was last seen.
