@@ -303,6 +303,9 @@ impl StreamMachine {
     fn failed(&mut self, trouble: Trouble, now: Tick) {
         match trouble {
             Trouble::NoSuchUpload => self.upload_doubted = true,
+            Trouble::Refused if matches!(self.course, Course::GivingUp(_)) => {
+                self.patience.failed(Trouble::Denied, now); // not even giving up is allowed
+            }
             Trouble::Refused => self.give_up(Reason::Refused),
             Trouble::SourceChanged => {
                 self.sight.touch();

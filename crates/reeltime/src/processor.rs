@@ -18,7 +18,7 @@ pub(crate) use saving::{create, load_parts};
 use std::sync::Arc;
 
 use reeltime_core::{
-    Action, FileVersion, Input, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble,
+    Action, FileVersion, Input, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble, Writers,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -50,6 +50,8 @@ pub struct Outside {
     pub pacer: Pacer,
     /// The limit on parts that are read for comparison at the same time.
     pub readers: Arc<Semaphore>,
+    /// The limit on recordings that are held open: completing one needs open files, too.
+    pub handles: Arc<Semaphore>,
     /// Where events are told.
     pub events: EventBus,
     /// Where streams are shown.
@@ -60,6 +62,8 @@ pub struct Outside {
     pub temp_suffixes: Arc<[String]>,
     /// What becomes of the file afterwards.
     pub after_upload: Arc<AfterUpload>,
+    /// Nobody waits for what may come back later: the work ends with what is there.
+    pub once: bool,
 }
 
 /// How the work on a stream ended.
@@ -71,14 +75,15 @@ pub struct Outcome {
     pub seen: Option<FileVersion>,
 }
 
+/// A place for a stream of the backlog, if it needs one.
+pub type Place = Option<OwnedSemaphorePermit>;
+
 /// The work on one stream.
 pub struct StreamProcessor {
     outside: Outside,
     machine: StreamMachine,
     hands: Hands,
     inbox: mpsc::UnboundedReceiver<Input>,
-    /// Held while this is a recording of the backlog.
-    place: Option<OwnedSemaphorePermit>,
     running: JoinSet<Vec<Input>>,
     wake_at: Option<Tick>,
     /// What went wrong last and is being waited out.
@@ -87,6 +92,8 @@ pub struct StreamProcessor {
     announced: Option<u32>,
     end: Option<End>,
     stopping: bool,
+    /// Given back when it turns out that others would wait for a recorder or an operator.
+    place: Place,
 }
 
 #[derive(Clone, Copy)]
@@ -105,7 +112,7 @@ impl StreamProcessor {
         record: StreamRecord,
         table: PartTable,
         inbox: mpsc::UnboundedReceiver<Input>,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         let temp_name = reeltime_core::temp_suffix_of(&record.path, &outside.temp_suffixes).is_some();
         let hands = Hands::new(outside.clone(), &record);
@@ -116,13 +123,13 @@ impl StreamProcessor {
             machine,
             hands,
             inbox,
-            place: Some(place),
             running: JoinSet::new(),
             wake_at: None,
             trouble: None,
             announced,
             end: None,
             stopping: false,
+            place,
         }
     }
 
@@ -160,7 +167,6 @@ impl StreamProcessor {
             return;
         }
         self.note(&input);
-        let looked = matches!(input, Input::Observed(_));
         for action in self.machine.handle(input, clock::now()) {
             match action {
                 Action::WakeAt(at) => self.wake_at = Some(at),
@@ -171,9 +177,6 @@ impl StreamProcessor {
                 action if self.stopping && !matches!(action, Action::Save(_)) => {}
                 action => self.hands.begin(action, self.machine.record(), &mut self.running),
             }
-        }
-        if looked && self.machine.record().state == State::Active {
-            self.place = None;
         }
         self.show();
     }
@@ -192,11 +195,22 @@ impl StreamProcessor {
     fn note(&mut self, input: &Input) {
         match input {
             Input::Renamed { path, .. } => self.hands.renamed(path.clone()),
-            Input::Observed(seen) => self.hands.observed(*seen),
+            Input::FinalNameTaken(true) => self.place = None,
+            Input::Observed(seen) => {
+                if matches!(seen.writers, Writers::Open | Writers::Unknowable) {
+                    self.place = None;
+                }
+                self.hands.observed(*seen);
+            }
             Input::UploadCreated { upload_id } => self.tell(What::UploadCreated { upload_id: upload_id.clone() }),
             Input::UploadAborted => self.tell(What::UploadAborted),
             Input::PartStored { .. } | Input::ObjectPut { .. } | Input::ObjectCompleted { .. } => self.trouble = None,
-            Input::Failed(trouble) | Input::PartFailed { trouble, .. } => self.trouble = Some(*trouble),
+            Input::Failed(trouble) | Input::PartFailed { trouble, .. } => {
+                if *trouble == Trouble::SourceUnreadable {
+                    self.place = None;
+                }
+                self.trouble = Some(*trouble);
+            }
             _ => {}
         }
     }

@@ -11,21 +11,21 @@ mod index;
 mod scanning;
 mod streams;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reeltime_core::{Input, PartPlan, State};
+use reeltime_core::{Input, PartPlan, Reason, State, StreamId};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::CheckpointError;
 use crate::events::{Event, What};
 use crate::http::Readiness;
 use crate::processor::{Outcome, Outside};
-use crate::recording::version_of;
+use crate::recording::{Recording, version_of};
 use crate::watch::scan::{Found, Seen};
 use crate::watch::{FileEvent, Selection, Watcher};
 use index::{Entry, Index};
@@ -49,8 +49,6 @@ pub struct Task {
     pub plan: PartPlan,
     /// End when everything is completed.
     pub once: bool,
-    /// Files that the process may have open.
-    pub open_files: usize,
 }
 
 /// Routes events to processors.
@@ -60,11 +58,11 @@ pub struct Supervisor {
     readiness: Arc<Readiness>,
     index: Index,
     processors: JoinSet<Outcome>,
+    /// Whose stream each of them works on.
+    at_work: HashMap<tokio::task::Id, StreamId>,
     scanner: Scanner,
     /// Places for streams of the backlog.
     backlog: Arc<Semaphore>,
-    /// Places for streams that may be live.
-    fresh: Arc<Semaphore>,
     /// Oddities and unreadable places that were told already.
     told: HashSet<PathBuf>,
     /// Sources that have been scanned once.
@@ -80,16 +78,15 @@ impl Supervisor {
     /// A supervisor that has not begun.
     pub fn new(task: Task, outside: Outside, readiness: Arc<Readiness>, stop: CancellationToken) -> Self {
         let scanner = Scanner::new(Arc::clone(&task.selection));
-        let fresh = Arc::new(Semaphore::new((task.open_files / 2).max(BACKLOG_AT_ONCE)));
         Self {
             task,
             outside,
             readiness,
             index: Index::default(),
             processors: JoinSet::new(),
+            at_work: HashMap::new(),
             scanner,
             backlog: Arc::new(Semaphore::new(BACKLOG_AT_ONCE)),
-            fresh,
             told: HashSet::new(),
             scanned: HashSet::new(),
             last_scan: false,
@@ -117,11 +114,13 @@ impl Supervisor {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 Some(event) = events.recv() => self.event(event).await,
-                Some(outcome) = self.processors.join_next() => {
-                    if let Ok(outcome) = outcome {
+                Some(outcome) = self.processors.join_next_with_id() => match outcome {
+                    Ok((task, outcome)) => {
+                        self.at_work.remove(&task);
                         self.ended(outcome).await;
                     }
-                }
+                    Err(error) => self.died(&error).await,
+                },
                 Some(report) = self.scanner.next() => {
                     if report.dir == report.source {
                         watcher.scanned(&report.source, report.took);
@@ -181,9 +180,11 @@ impl Supervisor {
     }
 
     async fn touched(&mut self, path: &Path, hint: Input) {
-        match self.index.live(path) {
-            Some(live) => live.hint(hint),
-            None => self.look(path).await,
+        match self.index.get(path) {
+            Some(Entry::Live(live)) => live.hint(hint),
+            // One that is still being written would fail many times a second: the scan asks.
+            Some(Entry::Failed { .. }) if hint == Input::Touched => {}
+            _ => self.look(path).await,
         }
     }
 
@@ -237,9 +238,13 @@ impl Supervisor {
                     live.hint(Input::Touched);
                 }
             }
-            Some(Entry::Completed { version, undisposed: false, .. })
+            Some(Entry::Completed { version, .. })
                 if version.is_some_and(|version| version.same_content(&found.version)) => {}
-            Some(Entry::Failed { version, .. }) if *version == Some(found.version) => {}
+            Some(Entry::Failed { reason: Some(Reason::SourceUnreadable), .. }) if !is_readable(&found.path) => {}
+            Some(Entry::Failed { reason: Some(Reason::KeyTaken), .. })
+                if self.rival_of(source, &found.path, &found.key).is_some() => {}
+            Some(Entry::Failed { version, reason, .. })
+                if *version == Some(found.version) && *reason != Some(Reason::KeyTaken) => {}
             Some(Entry::Completed { id, .. } | Entry::Failed { id, .. }) => {
                 let id = *id;
                 self.revive(id, found).await;
@@ -261,26 +266,41 @@ impl Supervisor {
     /// What a processor has left behind.
     async fn ended(&mut self, outcome: Outcome) {
         let record = outcome.record;
-        let entered = self.index.path_of_live(record.id);
         if let Some(seen) = outcome.seen {
             self.index.forget_inode(seen.inode);
         }
         if record.state == State::Failed {
             self.failures += 1;
         }
-        let Some(entered) = entered.filter(|_| !self.stop.is_cancelled()) else { return };
-        self.index.remove(&entered);
-        if matches!(record.state, State::Active | State::PendingCompletion) {
-            return self.take_up_again(record, entered).await;
+        if self.stop.is_cancelled() {
+            return;
         }
-        self.index.put(record.path.clone(), Entry::of_ended(&record));
-        if entered == record.path {
-            // Whatever was hinted at meanwhile.
-            self.look(&entered).await;
-        } else {
-            // It was renamed, and had ended before it heard of that.
-            self.renamed(&record.path, &entered).await;
+        // `None`: another stream has taken its place.
+        let Some(path) = self.index.live_path(record.id).map(Path::to_owned) else { return };
+        self.index.remove(&path);
+        match record.state {
+            State::Completed | State::Failed => {
+                if self.index.get(&record.path).is_none() {
+                    self.index.put(record.path.clone(), Entry::of_ended(&record));
+                }
+                if path != record.path {
+                    self.renamed_as_it_ended(&record, &path).await;
+                }
+                // Whatever was hinted at meanwhile.
+                self.look(&record.path).await;
+            }
+            State::Active | State::PendingCompletion => self.take_up_again(record.id, &path).await,
         }
+    }
+
+    /// A processor panicked, which is a bug. Its stream goes on from its checkpoint.
+    async fn died(&mut self, error: &JoinError) {
+        let Some(id) = self.at_work.remove(&error.id()) else { return };
+        let Some(path) = self.index.live_path(id).map(Path::to_owned) else { return };
+        let message = format!("the work on a stream ended early: {error}");
+        self.tell_notice(Some(path.clone()), message, "this is a bug; the stream goes on from its checkpoint");
+        self.index.remove(&path);
+        self.take_up_again(id, &path).await;
     }
 
     fn source_of(&self, path: &Path) -> Option<PathBuf> {
@@ -300,4 +320,9 @@ impl Supervisor {
         let what = What::Notice { message, hint: hint.to_owned() };
         self.outside.events.tell(Event { stream: None, path, what });
     }
+}
+
+/// Whether a file can be opened now.
+fn is_readable(path: &Path) -> bool {
+    Recording::open(path).is_ok()
 }

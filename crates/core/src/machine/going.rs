@@ -7,7 +7,7 @@ use crate::{
 
 impl StreamMachine {
     pub(super) fn go(&mut self, now: Now, wake: &mut Wake, out: &mut Vec<Action>) {
-        if self.record.state == State::Completed {
+        if self.record.state == State::Completed && self.wanted_key.is_none() {
             return self.compare_completed(now, out);
         }
         if self.upload_doubted {

@@ -312,9 +312,7 @@ impl World {
     }
 
     fn is_live(&self) -> bool {
-        self.machine
-            .as_ref()
-            .is_some_and(|machine| matches!(machine.record().state, State::Active | State::PendingCompletion))
+        self.machine.as_ref().is_some_and(|machine| machine.record().state != State::Failed)
     }
 
     // ---- the process

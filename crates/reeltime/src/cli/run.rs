@@ -95,7 +95,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     );
     let open_files = process::raise_open_file_limit().unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit on open files could not be raised");
-        OPEN_FILES_AT_LEAST
+        FEW_OPEN_FILES
     });
     let stop = CancellationToken::new();
     process::stop_on_signals(stop.clone())
@@ -104,7 +104,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         Listen::At(address) => Some(http::bind(address).await?),
         Listen::Off => None,
     };
-    let outside = outside(&config).await?;
+    let outside = outside(&config, open_files).await?;
     let readiness = Arc::new(Readiness::default());
 
     // Told to the end: what the log and the metrics hear outlives the work itself.
@@ -128,7 +128,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     tokio::spawn(watch_store(Arc::clone(&outside.store), Arc::clone(&readiness), troubles, stop.clone()));
 
     let once = config.once;
-    let unfinished = supervise(config, outside, open_files, readiness, stop).await;
+    let unfinished = supervise(config, outside, readiness, stop).await;
     narrators.cancel();
     told.join_all().await;
     match unfinished? {
@@ -144,7 +144,6 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 async fn supervise(
     config: Config,
     outside: Outside,
-    open_files: u64,
     readiness: Arc<Readiness>,
     stop: CancellationToken,
 ) -> Result<u64, Failure> {
@@ -158,14 +157,7 @@ async fn supervise(
     let (watcher, events) = Watcher::start(config.dirs.clone(), options, outside.events.clone())
         .await
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
-    let task = supervisor::Task {
-        sources: config.dirs,
-        selection,
-        node: config.node,
-        plan,
-        once: config.once,
-        open_files: usize::try_from(open_files).unwrap_or(usize::MAX).min(OPEN_FILES_AT_MOST),
-    };
+    let task = supervisor::Task { sources: config.dirs, selection, node: config.node, plan, once: config.once };
     Supervisor::new(task, outside, readiness, stop)
         .run(watcher, events)
         .await
@@ -173,7 +165,7 @@ async fn supervise(
 }
 
 /// Opens the destination and the checkpoint.
-async fn outside(config: &Config) -> Result<Outside, Failure> {
+async fn outside(config: &Config, open_files: u64) -> Result<Outside, Failure> {
     let checkpoint =
         checkpoint::url::open(&config.state, &config.node).await.map_err(|error| checkpoint_failure(&error))?;
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -184,6 +176,7 @@ async fn outside(config: &Config) -> Result<Outside, Failure> {
         uplink: Uplink::new(config.max_uploads),
         pacer: config.bandwidth.map_or_else(Pacer::unlimited, |rate| Pacer::limited(rate.bytes_per_second)),
         readers: Arc::new(Semaphore::new(READERS)),
+        handles: Arc::new(Semaphore::new(usize::try_from(open_files / 2).map_or(MANY, |half| half.clamp(1, MANY)))),
         events: EventBus::default(),
         board: Board::default(),
         policy: Policy {
@@ -196,6 +189,7 @@ async fn outside(config: &Config) -> Result<Outside, Failure> {
         },
         temp_suffixes: config.temp_suffixes.clone().into(),
         after_upload: Arc::new(config.after_upload.clone()),
+        once: config.once,
     })
 }
 
@@ -318,14 +312,15 @@ fn checkpoint_failure(error: &CheckpointError) -> Failure {
     Failure::failed(error.to_string(), hint)
 }
 
-/// What every system allows a process to open.
-const OPEN_FILES_AT_LEAST: u64 = 256;
-
-/// More recordings than this are not held open, whatever the system allows.
-const OPEN_FILES_AT_MOST: usize = 200_000;
-
 /// Recordings that are read for comparison at the same time.
 const READERS: usize = 2;
+
+/// What most systems allow at least.
+const FEW_OPEN_FILES: u64 = 1024;
+
+/// More recordings are never open at the same time. Half of the open files are for them, and
+/// the other half for everything that brings them to their end.
+const MANY: usize = 1 << 20;
 
 /// The largest recording that goes in one request.
 const SINGLE_REQUEST_BYTES: u64 = 8 << 20;

@@ -9,6 +9,7 @@ use reeltime_core::{
     Action, ByteRange, Crc64Nvme, FileVersion, Input, Observation, Part, PartNumber, StreamId, StreamRecord, Trouble,
     WholeObject,
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -18,25 +19,37 @@ use crate::recording::Recording;
 use crate::storage::body::{blocking, checksum_of, checksums_of};
 use crate::storage::{CompletedPart, PartBody, StoreError, Stored, UploadRef};
 
+/// A file that was changed within this time goes before a backlog.
+const FRESH: Duration = Duration::from_mins(1);
+
 /// What requests need to know of their stream. A clone knows the same.
 #[derive(Clone)]
 pub(super) struct Task {
     pub(super) outside: Outside,
     pub(super) id: StreamId,
     pub(super) record: StreamRecord,
-    pub(super) path: PathBuf,
+    /// The file's name, as it is now.
+    pub(super) path: Arc<Mutex<PathBuf>>,
     /// The open file, from the first look on.
-    pub(super) held: Arc<Mutex<Option<Recording>>>,
+    pub(super) held: Arc<Mutex<Option<Held>>>,
     /// Nothing new may be begun.
     pub(super) stop: CancellationToken,
+    /// The file was changed a moment ago: its last parts do not wait behind a backlog.
+    fresh: bool,
+}
+
+/// A recording that is held open, and the permission to do so.
+pub(super) struct Held {
+    pub(super) recording: Recording,
+    pub(super) _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Begins requests for one stream.
 pub(super) struct Hands {
     outside: Outside,
     id: StreamId,
-    path: PathBuf,
-    held: Arc<Mutex<Option<Recording>>>,
+    path: Arc<Mutex<PathBuf>>,
+    held: Arc<Mutex<Option<Held>>>,
     ledger: saving::Ledger,
     looker: looking::Looker,
     seen: Option<(Observation, Instant)>,
@@ -48,7 +61,7 @@ impl Hands {
         Self {
             outside,
             id: record.id,
-            path: record.path.clone(),
+            path: Arc::new(Mutex::new(record.path.clone())),
             held: Arc::default(),
             ledger: saving::Ledger::new(record.state),
             looker: looking::Looker::default(),
@@ -63,7 +76,7 @@ impl Hands {
     }
 
     pub(super) fn renamed(&mut self, path: PathBuf) {
-        self.path = path;
+        *self.path.lock().unwrap_or_else(PoisonError::into_inner) = path;
     }
 
     pub(super) fn observed(&mut self, seen: Observation) {
@@ -85,9 +98,10 @@ impl Hands {
             outside: self.outside.clone(),
             id: self.id,
             record: record.clone(),
-            path: self.path.clone(),
+            path: Arc::clone(&self.path),
             held: Arc::clone(&self.held),
             stop: self.stop.clone(),
+            fresh: self.seen.is_some() && self.since_last_change() < FRESH,
         };
         match action {
             Action::Observe { ask_writers } => {
@@ -148,7 +162,7 @@ impl Task {
     }
 
     async fn send_part(&self, upload: &UploadRef, generation: u32, sending: Sending) -> Result<Part, Trouble> {
-        let _permit = self.permit(sending.live).await?;
+        let _permit = self.permit(sending.live || self.fresh).await?;
         let (body, read_at) = self.body(sending.range).await?;
         let crc = body.crc();
         let began = Instant::now();
@@ -168,7 +182,7 @@ impl Task {
     async fn put_object(&self, size_bytes: u64, settled: Option<FileVersion>) -> Result<Input, Trouble> {
         let range = ByteRange { offset: 0, len: size_bytes };
         let sending = Sending { number: PartNumber::FIRST, range, uploads: 1, settled, live: false };
-        let _permit = self.permit(sending.live).await?;
+        let _permit = self.permit(sending.live || self.fresh).await?;
         let (body, read_at) = self.body(range).await?;
         let crc = body.crc();
         let began = Instant::now();
@@ -232,11 +246,15 @@ impl Task {
     }
 
     pub(super) fn recording(&self) -> Option<Recording> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|held| held.recording.clone())
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.path.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn tell(&self, what: What) {
-        self.outside.events.tell(Event { stream: Some(self.id), path: Some(self.path.clone()), what });
+        self.outside.events.tell(Event { stream: Some(self.id), path: Some(self.path()), what });
     }
 
     fn tell_trouble(&self, error: &StoreError) -> Trouble {
@@ -251,7 +269,7 @@ impl Task {
             return Trouble::SourceChanged;
         }
         self.tell(What::Retrying {
-            error: format!("reading {}: {error}", self.path.display()),
+            error: format!("reading {}: {error}", self.path().display()),
             hint: "check the disk; what is stored already is kept, and reading is tried again".into(),
         });
         Trouble::SourceUnreadable

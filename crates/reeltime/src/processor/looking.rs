@@ -5,12 +5,33 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use reeltime_core::{Input, temp_suffix_of};
+use reeltime_core::{Input, UploadState, temp_suffix_of};
 
-use super::hands::Task;
+use super::hands::{Held, Task};
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::events::What;
 use crate::recording::{OpenError, Recording};
+
+/// Waits between two looks that found nothing to look at.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(8);
+
+const OPEN_FILES_HINT: &str = "raise the limit on open files (LimitNOFILE= in the unit, ulimit -Hn), or check the disk; \
+     it is tried again, and nothing is lost";
+
+/// What came of a look.
+enum Looked {
+    Seen(Vec<Input>),
+    Missing,
+    /// That says nothing about the file.
+    Later {
+        error: String,
+        hint: String,
+    },
+}
 
 /// Looks at the file of one stream. A clone remembers the same.
 #[derive(Clone, Default)]
@@ -21,46 +42,82 @@ pub(super) struct Looker {
 
 impl Looker {
     /// Opens the file at the first look and keeps it open.
+    ///
+    /// Answers nothing when it is stopped while it waits for what is no fault of the file: too
+    /// many open files, a source that is not mounted.
     pub(super) async fn look(self, task: Task, ask_writers: bool, from: u64) -> Vec<Input> {
-        let looked = tokio::task::spawn_blocking(move || {
-            let inputs = self.look_now(&task, ask_writers, from);
-            inputs.unwrap_or_else(|error| {
-                task.tell_unreadable(&error);
-                vec![Input::LookFailed]
-            })
-        });
-        looked.await.unwrap_or_else(|_| vec![Input::LookFailed])
+        let mut wait = FIRST_WAIT;
+        let mut missed = false;
+        loop {
+            let Some(permit) = permit_to_open(&task).await else { return Vec::new() };
+            let (looker, once) = (self.clone(), task.clone());
+            let looked = tokio::task::spawn_blocking(move || looker.look_now(&once, ask_writers, from, permit));
+            match looked.await {
+                Ok(Ok(Looked::Seen(inputs))) => return inputs,
+                // A file that was renamed just now is given a moment for its new name to become
+                // known.
+                Ok(Ok(Looked::Missing)) if missed => return vec![Input::SourceMissing],
+                Ok(Ok(Looked::Missing)) => missed = true,
+                Ok(Ok(Looked::Later { error, hint })) => task.tell(What::Retrying { error, hint }),
+                Ok(Err(error)) => {
+                    task.tell_unreadable(&error);
+                    return vec![Input::LookFailed];
+                }
+                Err(_) => return vec![Input::LookFailed],
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_WAIT),
+                () = task.stop.cancelled() => return Vec::new(),
+            }
+        }
     }
 
-    fn look_now(&self, task: &Task, ask_writers: bool, from: u64) -> io::Result<Vec<Input>> {
+    fn look_now(
+        &self,
+        task: &Task,
+        ask_writers: bool,
+        from: u64,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> io::Result<Looked> {
+        let path = task.path();
         let recording = match task.recording() {
             Some(recording) => recording,
-            None => match Recording::open(&task.path) {
+            None => match Recording::open(&path) {
                 Ok(recording) => {
-                    *task.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(recording.clone());
+                    let held = Held { recording: recording.clone(), _permit: permit };
+                    *task.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
                     recording
                 }
-                Err(OpenError::Missing | OpenError::NotAFile(_)) => return Ok(vec![Input::SourceMissing]),
-                Err(OpenError::Unreadable(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(OpenError::Missing) if is_away(task) => {
+                    let error = format!("{} is missing, and so is everything else in its source", path.display());
+                    let hint = "mount or create the source; until then what is stored already is kept".to_owned();
+                    return Ok(Looked::Later { error, hint });
+                }
+                Err(OpenError::Missing | OpenError::NotAFile(_)) => return Ok(Looked::Missing),
+                Err(OpenError::Unreadable(cause)) if is_passing(&cause) => {
+                    let error = format!("opening {}: {cause}", path.display());
+                    let hint = OPEN_FILES_HINT.to_owned();
+                    return Ok(Looked::Later { error, hint });
+                }
+                Err(error @ OpenError::Unreadable(_)) => {
                     task.tell(What::Retrying {
-                        error: format!("opening {}: {error}", task.path.display()),
+                        error: format!("opening {}: {error}", path.display()),
                         hint: reeltime_core::Reason::SourceUnreadable.hint().to_owned(),
                     });
-                    return Ok(vec![Input::SourceUnreadable]);
+                    return Ok(Looked::Seen(vec![Input::SourceUnreadable]));
                 }
-                Err(OpenError::Unreadable(error)) => return Err(error),
             },
         };
         let seen = recording.observe(ask_writers, from)?;
-        if self.name_is_lost(&recording, &task.path, seen.linked) {
-            return Ok(vec![Input::Replaced]);
+        if self.name_is_lost(&recording, &path, seen.linked) {
+            return Ok(Looked::Seen(vec![Input::Replaced]));
         }
         let mut inputs = Vec::with_capacity(2);
-        if temp_suffix_of(&task.path, &task.outside.temp_suffixes).is_some() {
-            inputs.push(Input::FinalNameTaken(final_name_is_taken(&task.path, &task.outside.temp_suffixes)));
+        if temp_suffix_of(&path, &task.outside.temp_suffixes).is_some() {
+            inputs.push(Input::FinalNameTaken(final_name_is_taken(&path, &task.outside.temp_suffixes)));
         }
         inputs.push(Input::Observed(seen));
-        Ok(inputs)
+        Ok(Looked::Seen(inputs))
     }
 
     /// Whether another file has taken the name. A file that was renamed, and whose old name was
@@ -78,4 +135,49 @@ fn final_name_is_taken(path: &Path, temp_suffixes: &[String]) -> bool {
     let mut bytes = path.as_os_str().as_bytes().to_vec();
     bytes.truncate(bytes.len() - suffix.len());
     PathBuf::from(std::ffi::OsString::from_vec(bytes)).symlink_metadata().is_ok()
+}
+
+/// Waits until the file may be opened, if it is not yet open. `None` after a stop.
+async fn permit_to_open(task: &Task) -> Option<Option<OwnedSemaphorePermit>> {
+    if task.recording().is_some() {
+        return Some(None);
+    }
+    let handles = &task.outside.handles;
+    if handles.available_permits() == 0 {
+        let error = format!("opening {}: too many open files", task.path().display());
+        task.tell(What::Retrying { error, hint: OPEN_FILES_HINT.to_owned() });
+    }
+    tokio::select! {
+        permit = Arc::clone(handles).acquire_owned() => Some(permit.ok()), // it is never closed
+        () = task.stop.cancelled() => None,
+    }
+}
+
+/// Whether the file cannot be opened for reasons of the machine, not its own.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOMEM
+                | libc::EINTR
+                | libc::ESTALE
+                | libc::ETIMEDOUT
+                | libc::EHOSTDOWN
+                | libc::ENOTCONN
+        )
+    )
+}
+
+/// Whether the source itself is missing. An unmounted one leaves an empty directory: there the
+/// file only seems to be gone, and if parts of it are stored they are worth waiting for.
+fn is_away(task: &Task) -> bool {
+    if task.outside.once {
+        return false;
+    }
+    match task.record.source.read_dir() {
+        Ok(mut entries) => entries.next().is_none() && task.record.upload != UploadState::None,
+        Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use reeltime_core::{FileVersion, Input, ObjectKey, State, StreamId, StreamRecord};
+use reeltime_core::{FileVersion, Input, ObjectKey, Reason, State, StreamId, StreamRecord};
 use tokio::sync::mpsc;
 
 /// The stream of a path.
@@ -15,10 +15,8 @@ pub(super) enum Entry {
     Completed {
         /// The stream.
         id: StreamId,
-        /// What was completed.
+        /// What was completed; `None`: to be looked at again.
         version: Option<FileVersion>,
-        /// The file was to be deleted or moved by an earlier run, which may not have got to it.
-        undisposed: bool,
     },
     /// It was given up, with this version of the file; `None`: to be tried again.
     Failed {
@@ -26,6 +24,8 @@ pub(super) enum Entry {
         id: StreamId,
         /// What was given up.
         version: Option<FileVersion>,
+        /// Why, as far as it decides when to try again.
+        reason: Option<Reason>,
     },
 }
 
@@ -49,11 +49,18 @@ impl Live {
 }
 
 impl Entry {
+    pub(super) fn id(&self) -> StreamId {
+        match self {
+            Self::Live(live) => live.id,
+            Self::Completed { id, .. } | Self::Failed { id, .. } => *id,
+        }
+    }
+
     /// The entry of a stream that has ended.
     pub(super) fn of_ended(record: &StreamRecord) -> Self {
         match record.state {
-            State::Completed => Self::Completed { id: record.id, version: record.version, undisposed: false },
-            _ => Self::Failed { id: record.id, version: record.version },
+            State::Completed => Self::Completed { id: record.id, version: record.version },
+            _ => Self::Failed { id: record.id, version: record.version, reason: record.reason },
         }
     }
 }
@@ -65,7 +72,7 @@ pub(super) struct Index {
     /// Where the file of a live stream was last seen, by inode: to know it again under another
     /// name where no event tells of the rename.
     by_inode: HashMap<u64, PathBuf>,
-    /// The paths of the live streams.
+    /// Where the live streams are.
     live: HashMap<StreamId, PathBuf>,
 }
 
@@ -86,9 +93,10 @@ impl Index {
         self.live.len()
     }
 
-    /// Where a live stream is entered now; its processor may not have heard of it yet.
-    pub(super) fn path_of_live(&self, id: StreamId) -> Option<PathBuf> {
-        self.live.get(&id).cloned()
+    /// The path of a stream that is worked on, as the supervisor knows it: its processor may
+    /// not have heard of a new name.
+    pub(super) fn live_path(&self, id: StreamId) -> Option<&Path> {
+        self.live.get(&id).map(PathBuf::as_path)
     }
 
     /// Puts an entry in; answers what was there before.
@@ -96,6 +104,9 @@ impl Index {
         let before = self.remove(&path);
         if let Entry::Live(live) = &entry {
             self.live.insert(live.id, path.clone());
+            if let Some(version) = live.scanned {
+                self.by_inode.insert(version.inode, path.clone());
+            }
         }
         self.entries.insert(path, entry);
         before
@@ -104,7 +115,7 @@ impl Index {
     pub(super) fn remove(&mut self, path: &Path) -> Option<Entry> {
         let before = self.entries.remove(path);
         if let Some(Entry::Live(live)) = &before
-            && self.live.get(&live.id).is_some_and(|known| known == path)
+            && self.live.get(&live.id).is_some_and(|at| at == path)
         {
             self.live.remove(&live.id);
         }
@@ -120,6 +131,12 @@ impl Index {
         live.scanned = Some(version);
         self.by_inode.insert(version.inode, path.to_owned());
         true
+    }
+
+    /// Whether a file with this inode is surely not that of the live stream
+    /// whose path was `from`.
+    pub(super) fn is_another(&self, from: &Path, inode: u64) -> bool {
+        self.live(from).and_then(|live| live.scanned).is_some_and(|version| version.inode != inode)
     }
 
     /// Where a live stream's file with this inode was last seen.

@@ -1,14 +1,12 @@
 //! How streams begin, go on after a restart, come back, and change their names.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use reeltime_core::{
-    Input, ObjectKey, PartTable, Reason, State, StreamId, StreamRecord, UploadState, WallTime, temp_suffix_of,
+    FileVersion, Input, ObjectKey, Reason, State, StreamId, StreamRecord, UploadState, WallTime, temp_suffix_of,
 };
 use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::Supervisor;
@@ -17,23 +15,30 @@ use crate::checkpoint::CheckpointError;
 use crate::clock;
 use crate::config::AfterUpload;
 use crate::events::{Event, What};
-use crate::processor::{Outcome, Outside, StreamProcessor, create, load_parts};
+use crate::processor::{Outcome, Place, StreamProcessor, create, load_parts};
 use crate::recording::version_of;
 use crate::view::StreamView;
 use crate::watch::scan::Found;
 
+/// A stream whose work ended early is left alone for this long.
+const REST: Duration = Duration::from_secs(1);
+
 /// A file that was changed within this time may be live, and does not wait behind a backlog.
 const FRESH: Duration = Duration::from_mins(1);
-
-/// Before work that ended in a panic is taken up again.
-const BREATHER: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Takes up what the checkpoint knows.
     pub(super) async fn resume(&mut self) -> Result<(), CheckpointError> {
         let mut elsewhere = 0;
         let mut records = self.outside.checkpoint.load().await?;
-        records.sort_by_key(|record| record.id); // the newest of a path counts
+        // Of a path the newest counts, what is completed before what has failed, and what is
+        // unfinished before both. A temp name comes last: whether its final name is free is
+        // known by then.
+        records.sort_by_key(|record| {
+            let unfinished = matches!(record.state, State::Active | State::PendingCompletion);
+            let temp = unfinished && temp_suffix_of(&record.path, &self.outside.temp_suffixes).is_some();
+            (unfinished, temp, record.state == State::Completed, record.completed_at, record.id)
+        });
         for record in records {
             if !self.task.sources.contains(&record.source) {
                 elsewhere += u64::from(matches!(record.state, State::Active | State::PendingCompletion));
@@ -41,13 +46,18 @@ impl Supervisor {
             }
             match record.state {
                 State::Completed => {
-                    let undisposed = *self.outside.after_upload != AfterUpload::Keep;
-                    let entry = Entry::Completed { id: record.id, version: record.version, undisposed };
+                    let mut entry = Entry::of_ended(&record);
+                    // The file is still to be deleted or moved, if it is there.
+                    if let Entry::Completed { version, .. } = &mut entry
+                        && *self.outside.after_upload != AfterUpload::Keep
+                    {
+                        *version = None;
+                    }
                     self.index.put(record.path.clone(), entry);
                 }
                 State::Failed => {
                     // A start is a reason to try again.
-                    self.index.put(record.path.clone(), Entry::Failed { id: record.id, version: None });
+                    self.index.put(record.path.clone(), Entry::Failed { id: record.id, version: None, reason: None });
                 }
                 State::Active | State::PendingCompletion => self.go_on(record),
             }
@@ -92,9 +102,26 @@ impl Supervisor {
             return;
         }
         self.last_scan = false;
-        let hints = self.enlist(&record);
-        let fresh = is_fresh(found.version.mtime_ns);
-        self.work(record, hints, fresh, Duration::ZERO, Origin::New);
+        let live = self.enlist(&record, Some(found.version));
+        let (outside, stop) = (self.outside.clone(), self.stop.clone());
+        let admission = self.admission(&record, is_fresh(found.version.mtime_ns));
+        self.show(&record);
+        let id = record.id;
+        let work = self.processors.spawn(async move {
+            let left = Outcome { record: record.clone(), seen: None };
+            let Some(place) = admission.await else { return left };
+            let created = tokio::select! {
+                created = create(&outside, &record) => created,
+                () = stop.cancelled() => false,
+            };
+            if !created {
+                return left;
+            }
+            let what = What::Discovered;
+            outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
+            StreamProcessor::new(outside, record, reeltime_core::PartTable::default(), live, place).run(stop).await
+        });
+        self.at_work.insert(work.id(), id);
     }
 
     /// A stream that the checkpoint has as unfinished.
@@ -109,7 +136,7 @@ impl Supervisor {
         if let Some(Input::Renamed { path, .. }) = &first {
             record.path.clone_from(path);
         }
-        self.spawn_known(record, first);
+        self.spawn_known(record, first, Duration::ZERO);
     }
 
     fn final_name_of(&self, record: &StreamRecord) -> Option<PathBuf> {
@@ -125,14 +152,15 @@ impl Supervisor {
             && let Some(other) = self.rival_of(&source, &found.path, &found.key)
         {
             self.key_is_taken(&found.path, &other);
-            self.index.put(found.path, Entry::Failed { id, version: Some(found.version) });
+            self.index
+                .put(found.path, Entry::Failed { id, version: Some(found.version), reason: Some(Reason::KeyTaken) });
             return;
         }
         match self.outside.checkpoint.find(id).await {
             Ok(Some(mut record)) => {
                 self.last_scan = false;
                 record.path = found.path;
-                self.spawn_known(record, None);
+                self.spawn_known(record, None, Duration::ZERO);
             }
             Ok(None) => {
                 self.index.remove(&found.path);
@@ -141,78 +169,94 @@ impl Supervisor {
                 }
             }
             // The next scan tries again.
-            Err(error) => self.tell_notice(Some(found.path), error.to_string(), "it is tried again at the next scan"),
+            Err(error) => {
+                self.failures += 1;
+                self.tell_notice(Some(found.path), error.to_string(), "it is tried again at the next scan");
+            }
         }
     }
 
-    /// A processor has left a stream that is not finished: another owner has it, or a request
-    /// failed in a way that should not be.
-    pub(super) async fn take_up_again(&mut self, record: StreamRecord, path: PathBuf) {
-        if let Ok(Some(known)) = self.outside.checkpoint.find(record.id).await
-            && known.epoch == record.epoch
-        {
-            let known = StreamRecord { path, ..known };
-            let hints = self.enlist(&known);
-            self.work(known, hints, true, BREATHER, Origin::Known);
+    /// A processor has left a stream that is not finished: another owner has it, or something
+    /// happened that should not. `path`: where its file is now.
+    pub(super) async fn take_up_again(&mut self, id: StreamId, path: &Path) {
+        match self.outside.checkpoint.find(id).await {
+            Ok(Some(mut known)) => {
+                let first = if known.path == path { None } else { self.new_name(&known.path, path) };
+                path.clone_into(&mut known.path);
+                self.spawn_known(known, first, REST);
+            }
+            Ok(None) => self.look(path).await,
+            Err(error) => {
+                self.index.put(path.to_owned(), Entry::Failed { id, version: None, reason: None });
+                self.tell_notice(Some(path.to_owned()), error.to_string(), "it is tried again at the next scan");
+            }
         }
     }
 
-    fn spawn_known(&mut self, record: StreamRecord, first: Option<Input>) {
-        let hints = self.enlist(&record);
+    /// What a processor is told of a new name; `None` if that is no recording's.
+    fn new_name(&self, from: &Path, to: &Path) -> Option<Input> {
+        let key = self.task.selection.key(&self.source_of(to)?, to)?;
+        let is_temp = |path: &Path| temp_suffix_of(path, &self.outside.temp_suffixes).is_some();
+        let (temp_name, final_name) = (is_temp(to), is_temp(from) && !is_temp(to));
+        Some(Input::Renamed { path: to.to_owned(), key, temp_name, final_name })
+    }
+
+    /// `rest`: how long to wait before the work begins.
+    fn spawn_known(&mut self, record: StreamRecord, first: Option<Input>, rest: Duration) {
+        let found = record.path.symlink_metadata().ok();
+        let live = self.enlist(&record, found.as_ref().map(version_of));
         if let (Some(first), Some(entry)) = (first, self.index.live(&record.path)) {
             entry.hint(first);
         }
-        let modified = record.path.symlink_metadata().and_then(|metadata| metadata.modified());
-        let fresh = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < FRESH));
-        let fresh = fresh || record.upload != UploadState::None;
-        self.work(record, hints, fresh, Duration::ZERO, Origin::Known);
-    }
-
-    /// Works on a stream, beside everything else, as soon as it has a place.
-    ///
-    /// The work runs in a task of its own, so that a panic in it, which is a bug, ends this
-    /// stream's work only, and is followed by another attempt from the checkpoint.
-    fn work(
-        &mut self,
-        record: StreamRecord,
-        hints: mpsc::UnboundedReceiver<Input>,
-        fresh: bool,
-        delay: Duration,
-        origin: Origin,
-    ) {
-        let view = StreamView::of_record(&record, self.outside.store.full_key(&record.key));
-        self.outside.board.show(record.id, view);
-        let places = Arc::clone(if fresh { &self.fresh } else { &self.backlog });
+        let fresh =
+            found.is_some_and(|metadata| metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < FRESH)));
         let (outside, stop) = (self.outside.clone(), self.stop.clone());
-        self.processors.spawn(async move {
-            let left = Outcome { record: record.clone(), seen: None };
-            let work = async move {
-                let _ = stop.run_until_cancelled(tokio::time::sleep(delay)).await;
-                let place = stop.run_until_cancelled(places.acquire_owned()).await?.ok()?;
-                let table = stop.run_until_cancelled(origin.prepare(&outside, &record)).await??;
-                Some(StreamProcessor::new(outside, record, table, hints, place).run(stop).await)
+        let admission = self.admission(&record, fresh);
+        self.show(&record);
+        let id = record.id;
+        let work = self.processors.spawn(async move {
+            let Some(place) = admission.await else { return Outcome { record, seen: None } };
+            tokio::select! {
+                () = tokio::time::sleep(rest) => {}
+                () = stop.cancelled() => return Outcome { record, seen: None },
+            }
+            let Some(table) = stop.run_until_cancelled(load_parts(&outside, &record)).await else {
+                return Outcome { record, seen: None };
             };
-            let worked = AbortOnDropHandle::new(tokio::spawn(work)).await;
-            worked.ok().flatten().unwrap_or(left)
+            let what = What::Resumed { uploaded_bytes: table.bytes() };
+            outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
+            StreamProcessor::new(outside, record, table, live, place).run(stop).await
         });
+        self.at_work.insert(work.id(), id);
     }
 
-    /// Enters a live stream; answers the end of its inbox.
-    fn enlist(&mut self, record: &StreamRecord) -> mpsc::UnboundedReceiver<Input> {
+    /// Enters a live stream, whose file was found in this version; answers the end of its inbox.
+    fn enlist(&mut self, record: &StreamRecord, scanned: Option<FileVersion>) -> mpsc::UnboundedReceiver<Input> {
         let (inbox, hints) = mpsc::unbounded_channel();
-        self.index.put(record.path.clone(), Entry::Live(Live { id: record.id, inbox, scanned: None }));
-        self.note_file(&record.path);
+        self.index.put(record.path.clone(), Entry::Live(Live { id: record.id, inbox, scanned }));
         hints
     }
 
-    /// Notes which file a live stream's name stands for, so that it is known again under another
-    /// name, be it before any scan has seen it under this one.
-    fn note_file(&mut self, path: &Path) {
-        if let Ok(metadata) = path.symlink_metadata()
-            && metadata.is_file()
-        {
-            self.index.scanned(path, version_of(&metadata));
+    /// A place to work in. What is fresh may be live and goes in without one. `None` after a
+    /// stop.
+    fn admission(&self, record: &StreamRecord, fresh: bool) -> impl Future<Output = Option<Place>> + Send + use<> {
+        let (backlog, stop) = (std::sync::Arc::clone(&self.backlog), self.stop.clone());
+        let waits = !fresh && record.upload == UploadState::None;
+        async move {
+            if !waits {
+                return Some(None);
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => None,
+                place = backlog.acquire_owned() => Some(place.ok()),
+            }
         }
+    }
+
+    fn show(&self, record: &StreamRecord) {
+        let view = StreamView::of_record(record, self.outside.store.full_key(&record.key));
+        self.outside.board.show(record.id, view);
     }
 
     /// A file has a new name.
@@ -226,7 +270,7 @@ impl Supervisor {
             return;
         };
         match self.index.get(from) {
-            Some(Entry::Live(_)) => self.rename_live(from, to, key).await,
+            Some(Entry::Live(_)) => self.rename_live(from, to).await,
             Some(Entry::Completed { id, .. }) => {
                 let id = *id;
                 self.rename_completed(id, &source, from, to, &key).await;
@@ -235,12 +279,17 @@ impl Supervisor {
         }
     }
 
-    async fn rename_live(&mut self, from: &Path, to: &Path, key: ObjectKey) {
-        let Some(Entry::Live(mut live)) = self.index.remove(from) else { return };
-        let is_temp = |path: &Path| temp_suffix_of(path, &self.outside.temp_suffixes).is_some();
-        let (temp_name, final_name) = (is_temp(to), is_temp(from) && !is_temp(to));
-        live.scanned = None;
-        live.hint(Input::Renamed { path: to.to_owned(), key, temp_name, final_name });
+    async fn rename_live(&mut self, from: &Path, to: &Path) {
+        if let Ok(found) = to.symlink_metadata()
+            && self.index.is_another(from, version_of(&found).inode)
+        {
+            // An old story: a scan has told it already, and both names have other files now.
+            self.look(from).await;
+            return self.look(to).await;
+        }
+        let Some(name) = self.new_name(from, to) else { return };
+        let Some(Entry::Live(live)) = self.index.remove(from) else { return };
+        live.hint(name);
         let id = live.id;
         match self.index.put(to.to_owned(), Entry::Live(live)) {
             // The recording that had this name before is superseded; its object is replaced.
@@ -250,8 +299,18 @@ impl Supervisor {
             Some(Entry::Live(old)) => old.hint(Input::Replaced),
             _ => {}
         }
-        self.note_file(to);
         self.look(from).await;
+    }
+
+    /// A stream has ended under its old name before it heard of the new one.
+    pub(super) async fn renamed_as_it_ended(&mut self, record: &StreamRecord, to: &Path) {
+        let target = self.source_of(to).and_then(|source| Some((self.task.selection.key(&source, to)?, source)));
+        match target {
+            Some((key, source)) if record.state == State::Completed => {
+                self.rename_completed(record.id, &source, &record.path, to, &key).await;
+            }
+            _ => self.look(to).await,
+        }
     }
 
     /// A completed recording got its final name: nothing is left to do if the key is the same.
@@ -263,7 +322,9 @@ impl Supervisor {
         let renamed = StreamRecord { path: to.to_owned(), source: source.to_owned(), ..record };
         match self.outside.checkpoint.transition(State::Completed, &renamed).await {
             Ok(()) => {
-                self.index.remove(from);
+                if self.index.get(from).is_some_and(|entry| entry.id() == id) {
+                    self.index.remove(from);
+                }
                 let before = self.index.put(to.to_owned(), Entry::of_ended(&renamed));
                 if let Some(Entry::Completed { id: old, .. } | Entry::Failed { id: old, .. }) = before
                     && old != id
@@ -292,15 +353,22 @@ impl Supervisor {
     /// Another recording that would become the same object: below another source, or under
     /// another temp name. A temp name and its final name belong together: the one waits to
     /// become the other.
-    fn rival_of(&self, source: &Path, path: &Path, key: &ObjectKey) -> Option<PathBuf> {
+    pub(super) fn rival_of(&self, source: &Path, path: &Path, key: &ObjectKey) -> Option<PathBuf> {
         let suffixes = &self.outside.temp_suffixes;
         let own = temp_suffix_of(path, suffixes).is_some();
         let sources = self.task.sources.iter();
         let names = sources.flat_map(|other| names_of(other, key, suffixes));
         names.filter(|name| name != path).find(|name| {
             let together = name.starts_with(source) && temp_suffix_of(name, suffixes).is_some() != own;
-            let known = matches!(self.index.get(name), Some(Entry::Live(_) | Entry::Completed { .. }));
-            !together && known && name.symlink_metadata().is_ok_and(|found| found.is_file())
+            let exists = || name.symlink_metadata().is_ok_and(|found| found.is_file());
+            let in_the_way = match self.index.get(name) {
+                Some(Entry::Live(_)) => exists(),
+                // Its object may be all there is of it by now. Within one source the name is
+                // used again; from another one it is another recording.
+                Some(Entry::Completed { .. }) => !name.starts_with(source) || exists(),
+                _ => false,
+            };
+            !together && in_the_way
         })
     }
 
@@ -308,32 +376,6 @@ impl Supervisor {
         self.failures += 1;
         let message = format!("{} is not uploaded: {} would become the same object", path.display(), other.display());
         self.tell_once(path.to_owned(), message, Reason::KeyTaken.hint());
-    }
-}
-
-/// Where a stream comes from.
-#[derive(Clone, Copy)]
-enum Origin {
-    /// It was found just now.
-    New,
-    /// The checkpoint has it.
-    Known,
-}
-
-impl Origin {
-    /// Creates the stream in the checkpoint, or loads its parts. `None` if it belongs to
-    /// somebody else.
-    async fn prepare(self, outside: &Outside, record: &StreamRecord) -> Option<PartTable> {
-        let (table, what) = match self {
-            Self::New => (create(outside, record).await.then(PartTable::default)?, What::Discovered),
-            Self::Known => {
-                let table = load_parts(outside, record).await;
-                let uploaded_bytes = table.bytes();
-                (table, What::Resumed { uploaded_bytes })
-            }
-        };
-        outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
-        Some(table)
     }
 }
 
