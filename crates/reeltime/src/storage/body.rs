@@ -17,11 +17,9 @@ use md5::{Digest, Md5};
 use reeltime_core::{ByteRange, Crc64Nvme};
 use tokio::sync::mpsc;
 
+pub use super::blocks::BLOCK_BYTES;
+use super::blocks::Block;
 use crate::pacing::Pacer;
-
-/// Bytes read at once: large enough to make system calls cheap, small enough to stay in a
-/// processor's cache between reading, checksum and sending.
-pub const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Blocks that may be read ahead of the sender.
 const READ_AHEAD_BLOCKS: usize = 2;
@@ -129,19 +127,20 @@ impl PartBody {
                         note(Some(digest.finish()));
                     }
                     while done < len {
-                        let mut block = vec![0; BLOCK_BYTES.min((len - done) as usize)];
-                        let read = file.read_exact_at(&mut block, offset + done);
+                        let mut block = Block::of(BLOCK_BYTES.min((len - done) as usize));
+                        let read = file.read_exact_at(block.as_mut(), offset + done);
                         if let Err(error) = read {
                             let _ = sender.blocking_send(Err(error));
                             return;
                         }
-                        digest.update(&block);
-                        done += block.len() as u64;
+                        let bytes = Bytes::from_owner(block);
+                        digest.update(&bytes);
+                        done += bytes.len() as u64;
                         if done == len {
                             note(Some(digest.finish()));
                         }
-                        pacer.pace(block.len() as u64);
-                        if sender.blocking_send(Ok(block.into())).is_err() {
+                        pacer.pace(bytes.len() as u64);
+                        if sender.blocking_send(Ok(bytes)).is_err() {
                             return; // the request was given up
                         }
                     }
@@ -172,12 +171,13 @@ pub fn checksums_of(file: &File, range: ByteRange) -> io::Result<(Crc64Nvme, [u8
 
 /// Hands out a range of a file in blocks. Blocking.
 pub fn each_block(file: &File, range: ByteRange, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut block = vec![0; BLOCK_BYTES.min(range.len as usize)];
+    let mut block = Block::of(BLOCK_BYTES);
     let mut offset = range.offset;
     while offset < range.end() {
         let len = BLOCK_BYTES.min((range.end() - offset) as usize);
-        file.read_exact_at(&mut block[..len], offset)?;
-        take(&block[..len]);
+        let bytes = &mut block.as_mut()[..len];
+        file.read_exact_at(bytes, offset)?;
+        take(bytes);
         offset += len as u64;
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! conformance suite. No call retries by itself: when to try again is decided per stream, in
 //! the core.
 
+mod blocks;
 pub mod body;
 mod content_type;
 pub mod local;

@@ -43,7 +43,15 @@ pub fn init(format: LogFormat) -> Result<(), Problem> {
 /// What other libraries have to say is mostly about themselves.
 fn filter(level: LevelFilter) -> Targets {
     let others = if level == LevelFilter::TRACE { LevelFilter::DEBUG } else { level.min(LevelFilter::WARN) };
-    Targets::new().with_target("reeltime", level).with_default(others)
+    // These warn of what reeltime says itself, in words for operators: missing credentials, and
+    // recordings that are no MP4.
+    let repeats = if level >= LevelFilter::DEBUG { others } else { level.min(LevelFilter::ERROR) };
+    Targets::new()
+        .with_target("reeltime", level)
+        .with_target("aws_config", repeats)
+        .with_target("aws_credential_types", repeats)
+        .with_target("mp4_atom", repeats)
+        .with_default(others)
 }
 
 fn level(given: Option<&std::ffi::OsStr>) -> Result<LevelFilter, Problem> {

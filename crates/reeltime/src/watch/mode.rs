@@ -17,7 +17,7 @@ pub enum WatchMode {
 
 /// A mode that does not exist.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown watch mode {0:?}: use auto, native or poll")]
+#[error("{0:?} is not one of the choices; write auto or native or poll")]
 pub struct UnknownMode(String);
 
 impl FromStr for WatchMode {

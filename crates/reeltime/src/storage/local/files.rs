@@ -2,10 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use md5::{Digest, Md5};
 use reeltime_core::{ObjectKey, Trouble};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -56,9 +58,30 @@ fn is_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// The temp file of an object that is stored in one request.
+/// A temp file whose name nobody else has.
 pub(super) fn put_temp(object: &Path) -> PathBuf {
     parent_of(object).join(format!("{HIDDEN}{}.put", new_id()))
+}
+
+/// Creates the temp file of an object that is stored in one request.
+///
+/// Its name follows from the object's, so that what a crash has left is used by the next
+/// attempt. If somebody else is at work on the same object, it has a name of its own.
+pub(super) fn create_put_temp(object: &Path) -> io::Result<(PathBuf, File)> {
+    let name = Uuid::from_bytes(Md5::digest(object.as_os_str().as_bytes()).into());
+    let path = parent_of(object).join(format!("{HIDDEN}{}.put", name.simple()));
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(&path)?;
+    let is_ours = file.try_lock().is_ok()
+        // Between opening and locking the other one may have made it the object.
+        && path.symlink_metadata().is_ok_and(|named| {
+            file.metadata().is_ok_and(|opened| (named.dev(), named.ino()) == (opened.dev(), opened.ino()))
+        });
+    if !is_ours {
+        let path = put_temp(object);
+        return create_new(&path).map(|file| (path, file));
+    }
+    file.set_len(0)?;
+    Ok((path, file))
 }
 
 /// The directory of an object. An object is always below a directory.

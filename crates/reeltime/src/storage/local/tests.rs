@@ -319,3 +319,34 @@ async fn what_is_in_the_way_is_said() {
     let store = LocalStore::open(setup.dir.path().join("file"));
     assert_eq!(store.preflight().await.unwrap_err().trouble, Trouble::Denied);
 }
+
+fn hidden_files(dir: &TempDir) -> Vec<String> {
+    let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(".reeltime-")).collect()
+}
+
+#[tokio::test]
+async fn what_a_crash_left_of_an_object_is_used_by_the_next_attempt() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path());
+    let key = ObjectKey::from_bytes(b"a.mp4".to_vec());
+    let (left, file) = files::create_put_temp(&store.object(&key)).unwrap();
+    file.write_all_at(&[7; 5000], 0).unwrap();
+    drop(file); // as the end of the process does
+    assert!(left.exists());
+    store.put_object(&key, Some("token"), "video/mp4", body(&bytes(1, 100))).await.unwrap();
+    assert_eq!(fs::read(dir.path().join("a.mp4")).unwrap(), bytes(1, 100));
+    assert_eq!(hidden_files(&dir), [""; 0]);
+}
+
+#[tokio::test]
+async fn two_who_store_the_same_object_do_not_write_into_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path());
+    let key = ObjectKey::from_bytes(b"a.mp4".to_vec());
+    let (other, at_work) = files::create_put_temp(&store.object(&key)).unwrap();
+    at_work.write_all_at(&[7; 5000], 0).unwrap();
+    store.put_object(&key, None, "video/mp4", body(&bytes(1, 100))).await.unwrap();
+    assert_eq!(fs::read(dir.path().join("a.mp4")).unwrap(), bytes(1, 100));
+    assert_eq!(fs::read(&other).unwrap(), [7; 5000]);
+}

@@ -123,8 +123,8 @@ impl LocalStore {
             .run(move |_| {
                 files::create_dirs(files::parent_of(&path))?;
                 name_must_fit(&path)?;
-                let temp = Unfinished(files::put_temp(&path));
-                let file = files::create_new(&temp.0)?;
+                let (temp, file) = files::create_put_temp(&path)?;
+                let temp = Unfinished(temp);
                 if let Some(token) = token {
                     files::set_token(&file, &token)?;
                 }

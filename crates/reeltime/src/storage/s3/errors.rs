@@ -82,7 +82,12 @@ impl Failure {
 
     fn of_credentials(error: &CredentialsError) -> Self {
         let cause = format!("no credentials: {}", chain(error));
+        // A machine whose metadata service refuses has no role: waiting does not give it one.
+        let no_role = cause.contains("IMDS is disabled");
         match error {
+            CredentialsError::ProviderError(_) if no_role => {
+                Self { hint: NO_CREDENTIALS.to_owned(), ..Self::new(Trouble::Denied, cause) }
+            }
             // Asked for, but not answered: the role's or the login's server is away.
             CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => Self {
                 hint: "the source of the credentials (role, SSO, metadata service, process) does not answer".to_owned(),
