@@ -25,7 +25,8 @@ use crate::checkpoint::CheckpointError;
 use crate::events::{Event, What};
 use crate::http::Readiness;
 use crate::processor::{Outcome, Outside};
-use crate::recording::version_of;
+use crate::recording::{OpenError, Recording, version_of};
+use crate::storage::body::blocking;
 use crate::watch::scan::{Found, Seen};
 use crate::watch::{FileEvent, Selection, Watcher};
 use index::{Entry, Index};
@@ -234,6 +235,8 @@ impl Supervisor {
             Some(Entry::Completed { version, .. })
                 if version.is_some_and(|version| version.same_content(&found.version)) => {}
             Some(Entry::Failed { version, .. }) if *version == Some(found.version) => {}
+            // Of a file that cannot be opened nothing is known but that: it is tried itself.
+            Some(Entry::Failed { unreadable: true, .. }) if is_unreadable(found.path.clone()).await => {}
             Some(Entry::Completed { id, .. } | Entry::Failed { id, .. }) => {
                 let id = *id;
                 self.revive(id, found).await;
@@ -292,4 +295,14 @@ impl Supervisor {
         let what = What::Notice { message, hint: hint.to_owned() };
         self.outside.events.tell(Event { stream: None, path, what });
     }
+}
+
+/// Whether a file still cannot be looked at.
+async fn is_unreadable(path: PathBuf) -> bool {
+    let looked = blocking(move || match Recording::open(&path) {
+        Ok(recording) => recording.observe(false, 0).map(|_| ()),
+        Err(OpenError::Unreadable(error)) => Err(error),
+        Err(OpenError::Missing | OpenError::NotAFile(_)) => Ok(()), // another matter
+    });
+    looked.await.is_err()
 }

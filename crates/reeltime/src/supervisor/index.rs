@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use reeltime_core::{FileVersion, Input, ObjectKey, State, StreamId, StreamRecord};
+use reeltime_core::{FileVersion, Input, ObjectKey, Reason, State, StreamId, StreamRecord};
 use tokio::sync::mpsc;
 
 /// The stream of a path.
@@ -24,6 +24,8 @@ pub(super) enum Entry {
         id: StreamId,
         /// What was given up.
         version: Option<FileVersion>,
+        /// Because it could not be read, in this run.
+        unreadable: bool,
     },
 }
 
@@ -58,7 +60,11 @@ impl Entry {
     pub(super) fn of_ended(record: &StreamRecord) -> Self {
         match record.state {
             State::Completed => Self::Completed { id: record.id, version: record.version },
-            _ => Self::Failed { id: record.id, version: record.version },
+            _ => Self::Failed {
+                id: record.id,
+                version: record.version,
+                unreadable: record.reason == Some(Reason::SourceUnreadable),
+            },
         }
     }
 }

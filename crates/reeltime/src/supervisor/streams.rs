@@ -36,7 +36,8 @@ impl Supervisor {
                 }
                 State::Failed => {
                     // A start is a reason to try again.
-                    self.index.put(record.path.clone(), Entry::Failed { id: record.id, version: None });
+                    self.index
+                        .put(record.path.clone(), Entry::Failed { id: record.id, version: None, unreadable: false });
                 }
                 State::Active | State::PendingCompletion => self.go_on(record),
             }
@@ -129,7 +130,7 @@ impl Supervisor {
             && let Some(other) = self.rival_of(&source, &found.path, &found.key)
         {
             self.key_is_taken(&found.path, &other);
-            self.index.put(found.path, Entry::Failed { id, version: Some(found.version) });
+            self.index.put(found.path, Entry::Failed { id, version: Some(found.version), unreadable: false });
             return;
         }
         match self.outside.checkpoint.find(id).await {
