@@ -52,6 +52,15 @@ pub struct Task {
     pub once: bool,
 }
 
+/// How the work ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// Recordings that failed, and places that could not be read.
+    pub failures: u64,
+    /// Everything was worked through; `false` after a stop.
+    pub is_done: bool,
+}
+
 /// Routes events to processors.
 pub struct Supervisor {
     task: Task,
@@ -93,24 +102,23 @@ impl Supervisor {
         }
     }
 
-    /// Works until it is stopped or, with `once`, until everything is completed. Answers how
-    /// many recordings are not.
+    /// Works until it is stopped or, with `once`, until everything is completed or has failed.
     ///
     /// After a stop nothing is read any more, and what is under way gets a bounded time to end.
     pub async fn run(
         mut self,
         watcher: Watcher,
         mut events: mpsc::Receiver<FileEvent>,
-    ) -> Result<u64, CheckpointError> {
+    ) -> Result<Ended, CheckpointError> {
         self.resume().await?;
         let mut round = tokio::time::interval(Duration::from_secs(5));
-        loop {
+        let is_done = loop {
             self.readiness.round();
             if self.task.once && self.is_all_done() {
-                break;
+                break true;
             }
             tokio::select! {
-                () = self.stop.cancelled() => break,
+                () = self.stop.cancelled() => break false,
                 Some(event) = events.recv() => self.event(event).await,
                 Some(outcome) = self.processors.join_next() => {
                     if let Ok(outcome) = outcome {
@@ -125,10 +133,10 @@ impl Supervisor {
                 }
                 _ = round.tick() => {}
             }
-        }
+        };
         drop(watcher);
         self.wind_down().await;
-        Ok(self.failures)
+        Ok(Ended { failures: self.failures, is_done })
     }
 
     /// With `once`: nothing is left, and a scan after the last completion has found nothing.
