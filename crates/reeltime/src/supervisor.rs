@@ -25,7 +25,8 @@ use crate::checkpoint::CheckpointError;
 use crate::events::{Event, What};
 use crate::http::Readiness;
 use crate::processor::{Outcome, Outside};
-use crate::recording::{Recording, version_of};
+use crate::recording::{OpenError, Recording, version_of};
+use crate::storage::body::blocking;
 use crate::watch::scan::{Found, Seen};
 use crate::watch::{FileEvent, Selection, Watcher};
 use index::{Entry, Index};
@@ -49,6 +50,15 @@ pub struct Task {
     pub plan: PartPlan,
     /// End when everything is completed.
     pub once: bool,
+}
+
+/// How the work ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// Recordings that failed, and places that could not be read.
+    pub failures: u64,
+    /// Everything was worked through; `false` after a stop.
+    pub is_done: bool,
 }
 
 /// Routes events to processors.
@@ -95,24 +105,23 @@ impl Supervisor {
         }
     }
 
-    /// Works until it is stopped or, with `once`, until everything is completed. Answers how
-    /// many recordings are not.
+    /// Works until it is stopped or, with `once`, until everything is completed or has failed.
     ///
     /// After a stop nothing is read any more, and what is under way gets a bounded time to end.
     pub async fn run(
         mut self,
         watcher: Watcher,
         mut events: mpsc::Receiver<FileEvent>,
-    ) -> Result<u64, CheckpointError> {
+    ) -> Result<Ended, CheckpointError> {
         self.resume().await?;
         let mut round = tokio::time::interval(Duration::from_secs(5));
-        loop {
+        let is_done = loop {
             self.readiness.round();
             if self.task.once && self.is_all_done() {
-                break;
+                break true;
             }
             tokio::select! {
-                () = self.stop.cancelled() => break,
+                () = self.stop.cancelled() => break false,
                 Some(event) = events.recv() => self.event(event).await,
                 Some(outcome) = self.processors.join_next_with_id() => match outcome {
                     Ok((task, outcome)) => {
@@ -129,10 +138,10 @@ impl Supervisor {
                 }
                 _ = round.tick() => {}
             }
-        }
+        };
         drop(watcher);
         self.wind_down().await;
-        Ok(self.failures)
+        Ok(Ended { failures: self.failures, is_done })
     }
 
     /// With `once`: nothing is left, and a scan after the last completion has found nothing.
@@ -240,7 +249,8 @@ impl Supervisor {
             }
             Some(Entry::Completed { version, .. })
                 if version.is_some_and(|version| version.same_content(&found.version)) => {}
-            Some(Entry::Failed { reason: Some(Reason::SourceUnreadable), .. }) if !is_readable(&found.path) => {}
+            Some(Entry::Failed { reason: Some(Reason::SourceUnreadable), .. })
+                if is_unreadable(found.path.clone()).await => {}
             Some(Entry::Failed { reason: Some(Reason::KeyTaken), .. })
                 if self.rival_of(source, &found.path, &found.key).is_some() => {}
             Some(Entry::Failed { version, reason, .. })
@@ -322,7 +332,12 @@ impl Supervisor {
     }
 }
 
-/// Whether a file can be opened now.
-fn is_readable(path: &Path) -> bool {
-    Recording::open(path).is_ok()
+/// Whether a file still cannot be looked at.
+async fn is_unreadable(path: PathBuf) -> bool {
+    let looked = blocking(move || match Recording::open(&path) {
+        Ok(recording) => recording.observe(false, 0).map(|_| ()),
+        Err(OpenError::Unreadable(error)) => Err(error),
+        Err(OpenError::Missing | OpenError::NotAFile(_)) => Ok(()), // another matter
+    });
+    looked.await.is_err()
 }

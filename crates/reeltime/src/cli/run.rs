@@ -23,7 +23,7 @@ use crate::processor::Outside;
 use crate::storage::local::LocalStore;
 use crate::storage::url::Destination;
 use crate::storage::{ObjectStore, StoreError, s3};
-use crate::supervisor::{self, Supervisor};
+use crate::supervisor::{self, Ended, Supervisor};
 use crate::telemetry::{self, metrics::Metrics};
 use crate::uplink::Uplink;
 use crate::view::Board;
@@ -128,15 +128,18 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     tokio::spawn(watch_store(Arc::clone(&outside.store), Arc::clone(&readiness), troubles, stop.clone()));
 
     let once = config.once;
-    let unfinished = supervise(config, outside, readiness, stop).await;
+    let ended = supervise(config, outside, readiness, stop).await;
     narrators.cancel();
     told.join_all().await;
-    match unfinished? {
-        0 => Ok(()),
-        count if once => Err(Failure::failed(
-            format!("not everything is completed: {count} recordings or directories failed"),
+    match ended? {
+        Ended { failures, .. } if once && failures > 0 => Err(Failure::failed(
+            format!("not everything is completed: {failures} recordings or directories failed"),
             "see the errors above, and `reeltime status`; nothing was removed",
         )),
+        // Whoever asked for everything must not take this for it.
+        Ended { is_done: false, .. } if once => {
+            Err(Failure::failed("stopped before everything was completed", "start it again to go on; nothing is lost"))
+        }
         _ => Ok(()),
     }
 }
@@ -146,7 +149,7 @@ async fn supervise(
     outside: Outside,
     readiness: Arc<Readiness>,
     stop: CancellationToken,
-) -> Result<u64, Failure> {
+) -> Result<Ended, Failure> {
     let selection = Selection::new(&config.include, &config.exclude, &config.temp_suffixes)
         .map_err(|error| Failure::usage(error.to_string(), "mend the pattern or the suffix"))?;
     let selection = Arc::new(selection);
