@@ -25,6 +25,7 @@ pub struct Seen {
     pub head_decided: u64,
     pub tail_parts: u64,
     pub restarts: u64,
+    pub replaced: u64,
 }
 
 impl Seen {
@@ -40,9 +41,10 @@ impl Seen {
         self.head_decided += other.head_decided;
         self.tail_parts += other.tail_parts;
         self.restarts += other.restarts;
+        self.replaced += other.replaced;
     }
 
-    pub fn counts(&self) -> [(&'static str, u64); 11] {
+    pub fn counts(&self) -> [(&'static str, u64); 12] {
         [
             ("a completed object", self.completed),
             ("a failed stream", self.failed),
@@ -55,6 +57,7 @@ impl Seen {
             ("a completion decided by HEAD", self.head_decided),
             ("a flushed tail", self.tail_parts),
             ("an upload begun anew", self.restarts),
+            ("a recording whose name another file took", self.replaced),
         ]
     }
 }
@@ -108,6 +111,10 @@ pub struct World {
     made_at: u64,
     etag_is_md5: bool,
     writers_known: bool,
+    /// Of so many events one is lost.
+    one_event_lost_in: u64,
+    /// The wall clock jumps: what it says of ages is anything.
+    clock_jumps: bool,
     seen: Seen,
 }
 
@@ -151,6 +158,8 @@ impl World {
             made_at: 0,
             etag_is_md5,
             writers_known,
+            one_event_lost_in: if seed.is_multiple_of(3) { 2 } else { 8 },
+            clock_jumps: seed.is_multiple_of(5),
             chance,
             seen: Seen::default(),
         }
@@ -261,6 +270,19 @@ impl World {
                 self.hints.push(Input::Touched);
                 return;
             }
+            11 if self.chance.one_in(4) => {
+                let inode = 10 + self.chance.below(3);
+                let other = File { bytes: vec![3; 7], mtime_ms: stamp, ctime_ms: stamp, inode };
+                let old = self.file.replace(other);
+                self.writer_open = false;
+                if self.machine.is_some() && self.unlinked.is_none() {
+                    self.unlinked = old;
+                    self.hints.push(Input::Replaced);
+                }
+                self.seen.replaced += 1;
+                self.say("replaced by another file");
+                return;
+            }
             12 if self.temp_name => {
                 self.temp_name = false;
                 file.ctime_ms = stamp;
@@ -288,7 +310,7 @@ impl World {
                 if !self.writer_open {
                     hint = Input::WriterClosed;
                 }
-                if self.chance.one_in(8) {
+                if self.chance.one_in(self.one_event_lost_in) {
                     return; // the event is lost
                 }
                 self.hints.push(hint);
@@ -303,7 +325,7 @@ impl World {
         }
         let len = file.bytes.len();
         self.say(format!("{what}: {len} bytes"));
-        if !self.chance.one_in(8) {
+        if !self.chance.one_in(self.one_event_lost_in) {
             self.hints.push(hint);
             if was_closed {
                 self.hints.push(Input::WriterClosed);
@@ -619,10 +641,14 @@ impl World {
     }
 
     fn look(&mut self, ask_writers: bool) -> Input {
+        let jump = if self.clock_jumps { self.chance.below(4) as usize } else { 9 };
         let Some(version) = self.version() else { return Input::SourceMissing };
         let (file, linked) = self.open_file().unwrap();
         let content_end = file.bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
-        let age_ms = self.tick.saturating_sub(file.mtime_ms.max(file.ctime_ms));
+        let mut age_ms = self.tick.saturating_sub(file.mtime_ms.max(file.ctime_ms));
+        if self.clock_jumps && jump < 2 {
+            age_ms = [0, age_ms + 3_600_000][jump];
+        }
         let writers = match (ask_writers, self.writers_known, self.writer_open) {
             (false, ..) => Writers::NotAsked,
             (true, false, _) => Writers::Unknowable,
