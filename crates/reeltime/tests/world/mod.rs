@@ -30,6 +30,7 @@ pub(crate) const LOCAL_PART: u64 = 128 * KIB;
 static MOTO: LazyLock<Moto> = LazyLock::new(Moto::start);
 
 /// Where recordings go.
+#[allow(clippy::large_enum_variant)] // one a test
 pub(crate) enum Destination {
     Local(PathBuf),
     S3 { bucket: String, s3: S3, proxy: Proxy },
