@@ -20,8 +20,10 @@
 //! crash is asked: `ListUploads` after a lost answer to `CreateMultipartUpload`, `ListParts`
 //! after a restart, `HeadObject` where an upload is gone.
 
+mod answers;
 mod finishing;
 mod going;
+mod leaving;
 mod messages;
 mod patience;
 mod reconcile;
@@ -31,9 +33,7 @@ pub use messages::{Action, Input, Now, ObjectFacts, PendingUpload, Policy, Remot
 
 use std::collections::BTreeMap;
 
-use crate::{
-    ByteRange, FileVersion, PartNumber, PartTable, Reason, State, StreamRecord, Tick, Trouble, UploadState, Writers,
-};
+use crate::{ByteRange, FileVersion, PartNumber, PartTable, Reason, State, StreamRecord, Tick, UploadState, Writers};
 use patience::Patience;
 use sight::{Ending, Sight};
 
@@ -240,81 +240,6 @@ impl StreamMachine {
         }
     }
 
-    /// Answers to the one request under way. An answer that was not asked for is ignored.
-    fn answered(&mut self, answer: Input, now: Now) {
-        let Some(request) = self.request.take() else { return };
-        match (request, answer) {
-            (Request::Save, Input::Saved) => {}
-            (Request::CreateUpload, Input::UploadCreated { upload_id }) => {
-                self.record.upload = UploadState::Open { id: upload_id };
-                self.unsaved = true;
-            }
-            (Request::ListUploads, Input::UploadsListed(uploads)) => self.uploads_listed(uploads),
-            (Request::ListParts, Input::PartsListed(parts)) => self.parts_listed(parts),
-            (Request::Abort, Input::UploadAborted) => {
-                self.record.upload = UploadState::None;
-                self.unsaved = true;
-            }
-            (Request::Complete, Input::ObjectCompleted { etag }) => self.object_made(etag, now),
-            (Request::PutObject, Input::ObjectPut { part }) => {
-                let etag = part.etag.clone();
-                if part.size_bytes > 0 {
-                    self.table.insert(PartNumber::FIRST, part);
-                }
-                self.object_made(Some(etag), now);
-            }
-            (Request::Head, Input::HeadAnswered(facts)) => self.head_answered(facts.as_ref(), now),
-            (Request::Describe, Input::Described) => self.object = ObjectState::Described,
-            (request, _) => self.request = Some(request),
-        }
-    }
-
-    /// The one request under way failed.
-    fn request_failed(&mut self, trouble: Trouble, now: Tick) {
-        let Some(request) = self.request.take() else { return };
-        match (request, trouble) {
-            (Request::Save, _) => self.unsaved = true,
-            (Request::CreateUpload, Trouble::Denied | Trouble::Refused) => {}
-            // The upload may have been begun: it is looked for before another one is asked for.
-            (Request::CreateUpload, _) => self.unreconciled = true,
-            // Where listing is never allowed, an upload whose id was lost cannot be found.
-            (Request::ListUploads, Trouble::Denied | Trouble::Refused) if self.refusals >= MAX_LIST_DENIALS => {
-                self.refusals = 0;
-                self.no_upload_found();
-                return;
-            }
-            (Request::ListUploads, Trouble::Denied | Trouble::Refused) => {
-                self.refusals += 1;
-                self.patience.failed(Trouble::Denied, now);
-                return;
-            }
-            (Request::Complete, Trouble::InvalidPart) => {
-                self.refusals += 1;
-                self.unreconciled = true;
-                self.last_look = LastLook::Needed;
-            }
-            (Request::Complete, _) => self.last_look = LastLook::Needed,
-            _ => {}
-        }
-        self.failed(trouble, now);
-    }
-
-    /// What follows from a failure, whatever failed.
-    fn failed(&mut self, trouble: Trouble, now: Tick) {
-        match trouble {
-            Trouble::NoSuchUpload => self.upload_doubted = true,
-            Trouble::Refused if matches!(self.course, Course::GivingUp(_)) => {
-                self.patience.failed(Trouble::Denied, now); // not even giving up is allowed
-            }
-            Trouble::Refused => self.give_up(Reason::Refused),
-            Trouble::SourceChanged => {
-                self.sight.touch();
-                self.patience.failed(trouble, now);
-            }
-            _ => self.patience.failed(trouble, now),
-        }
-    }
-
     fn start(&mut self) {
         if self.record.state == State::Failed {
             self.record.reason = None;
@@ -416,81 +341,6 @@ impl StreamMachine {
     fn ask(&mut self, request: Request, action: Action, out: &mut Vec<Action>) {
         self.request = Some(request);
         out.push(action);
-    }
-
-    /// Leads away from the upload. `true` when there is none left.
-    ///
-    /// Parts under way are awaited first: a store may keep a part that arrives after an abort.
-    fn wind_down(&mut self, out: &mut Vec<Action>) -> bool {
-        if !self.sending.is_empty() || self.request.is_some() {
-            return false;
-        }
-        if self.upload_doubted {
-            // The store has said that it is gone.
-            self.upload_doubted = false;
-            self.record.upload = UploadState::None;
-            self.unsaved = true;
-        }
-        match &self.record.upload {
-            UploadState::None => true,
-            UploadState::Creating { .. } => {
-                self.ask(Request::ListUploads, Action::ListUploads, out);
-                false
-            }
-            UploadState::Open { id } => {
-                let action = Action::Abort { upload_id: id.clone() };
-                self.ask(Request::Abort, action, out);
-                false
-            }
-        }
-    }
-
-    fn give_up_next(&mut self, reason: Reason, now: Now, out: &mut Vec<Action>) {
-        if !self.wind_down(out) {
-            return;
-        }
-        if self.record.state == State::Failed && self.record.reason == Some(reason) {
-            if !self.unsaved {
-                self.course = Course::Finished;
-                out.push(Action::GivenUp(reason));
-            }
-            return;
-        }
-        self.record.reason = Some(reason);
-        self.record.version = self.sight.latest().map(|seen| seen.version);
-        self.record.completed_at = Some(now.wall);
-        self.set_state(State::Failed);
-    }
-
-    fn restart_next(&mut self, now: Now, out: &mut Vec<Action>) {
-        if !self.wind_down(out) {
-            return;
-        }
-        if let Some(key) = self.wanted_key.take() {
-            self.record.key = key;
-        }
-        // The plan changes with the generation, never under parts that were divided by it.
-        self.record.plan = self.record.plan.enlarged(self.size_bytes()).unwrap_or(self.record.plan);
-        self.record.generation += 1;
-        self.record.completed_at = None;
-        self.record.etag = None;
-        self.record.checksum = None;
-        if self.record.state != State::Active {
-            self.set_state(State::Active);
-        }
-        self.unsaved = true;
-        self.table = PartTable::default();
-        self.verifying.clear();
-        self.object = ObjectState::None;
-        self.made_of = None;
-        self.put_tried = false;
-        self.unreconciled = false;
-        self.ended = None;
-        self.last_look = LastLook::Needed;
-        self.course = Course::Going;
-        self.save(out);
-        self.go(now, &mut Wake::default(), out);
-        self.sight.touch();
     }
 
     /// Asks for a look where a hint, or the question whether the recording has ended, is due.

@@ -1,0 +1,81 @@
+//! What follows from the answer to a request, or from its failure.
+
+use super::{Course, LastLook, MAX_LIST_DENIALS, ObjectState, Request, StreamMachine};
+use crate::{Input, Now, PartNumber, Reason, Tick, Trouble, UploadState};
+
+impl StreamMachine {
+    /// Answers to the one request under way. An answer that was not asked for is ignored.
+    pub(super) fn answered(&mut self, answer: Input, now: Now) {
+        let Some(request) = self.request.take() else { return };
+        match (request, answer) {
+            (Request::Save, Input::Saved) => {}
+            (Request::CreateUpload, Input::UploadCreated { upload_id }) => {
+                self.record.upload = UploadState::Open { id: upload_id };
+                self.unsaved = true;
+            }
+            (Request::ListUploads, Input::UploadsListed(uploads)) => self.uploads_listed(uploads),
+            (Request::ListParts, Input::PartsListed(parts)) => self.parts_listed(parts),
+            (Request::Abort, Input::UploadAborted) => {
+                self.record.upload = UploadState::None;
+                self.unsaved = true;
+            }
+            (Request::Complete, Input::ObjectCompleted { etag }) => self.object_made(etag, now),
+            (Request::PutObject, Input::ObjectPut { part }) => {
+                let etag = part.etag.clone();
+                if part.size_bytes > 0 {
+                    self.table.insert(PartNumber::FIRST, part);
+                }
+                self.object_made(Some(etag), now);
+            }
+            (Request::Head, Input::HeadAnswered(facts)) => self.head_answered(facts.as_ref(), now),
+            (Request::Describe, Input::Described) => self.object = ObjectState::Described,
+            (request, _) => self.request = Some(request),
+        }
+    }
+
+    /// The one request under way failed.
+    pub(super) fn request_failed(&mut self, trouble: Trouble, now: Tick) {
+        let Some(request) = self.request.take() else { return };
+        match (request, trouble) {
+            (Request::Save, _) => self.unsaved = true,
+            (Request::CreateUpload, Trouble::Denied | Trouble::Refused) => {}
+            // The upload may have been begun: it is looked for before another one is asked for.
+            (Request::CreateUpload, _) => self.unreconciled = true,
+            // Where listing is never allowed, an upload whose id was lost cannot be found.
+            (Request::ListUploads, Trouble::Denied | Trouble::Refused) if self.refusals >= MAX_LIST_DENIALS => {
+                self.refusals = 0;
+                self.no_upload_found();
+                return;
+            }
+            (Request::ListUploads, Trouble::Denied | Trouble::Refused) => {
+                self.refusals += 1;
+                self.patience.failed(Trouble::Denied, now);
+                return;
+            }
+            (Request::Complete, Trouble::InvalidPart) => {
+                self.refusals += 1;
+                self.unreconciled = true;
+                self.last_look = LastLook::Needed;
+            }
+            (Request::Complete, _) => self.last_look = LastLook::Needed,
+            _ => {}
+        }
+        self.failed(trouble, now);
+    }
+
+    /// What follows from a failure, whatever failed.
+    pub(super) fn failed(&mut self, trouble: Trouble, now: Tick) {
+        match trouble {
+            Trouble::NoSuchUpload => self.upload_doubted = true,
+            Trouble::Refused if matches!(self.course, Course::GivingUp(_)) => {
+                self.patience.failed(Trouble::Denied, now); // not even giving up is allowed
+            }
+            Trouble::Refused => self.give_up(Reason::Refused),
+            Trouble::SourceChanged => {
+                self.sight.touch();
+                self.patience.failed(trouble, now);
+            }
+            _ => self.patience.failed(trouble, now),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The ways away from an upload: to another one, or to the end.
+
+use super::{Course, LastLook, ObjectState, Request, StreamMachine, Wake};
+use crate::{Action, Now, PartTable, Reason, State, UploadState};
+
+impl StreamMachine {
+    /// Leads away from the upload. `true` when there is none left.
+    ///
+    /// Parts under way are awaited first: a store may keep a part that arrives after an abort.
+    pub(super) fn wind_down(&mut self, out: &mut Vec<Action>) -> bool {
+        if !self.sending.is_empty() || self.request.is_some() {
+            return false;
+        }
+        if self.upload_doubted {
+            // The store has said that it is gone.
+            self.upload_doubted = false;
+            self.record.upload = UploadState::None;
+            self.unsaved = true;
+        }
+        match &self.record.upload {
+            UploadState::None => true,
+            UploadState::Creating { .. } => {
+                self.ask(Request::ListUploads, Action::ListUploads, out);
+                false
+            }
+            UploadState::Open { id } => {
+                let action = Action::Abort { upload_id: id.clone() };
+                self.ask(Request::Abort, action, out);
+                false
+            }
+        }
+    }
+
+    pub(super) fn give_up_next(&mut self, reason: Reason, now: Now, out: &mut Vec<Action>) {
+        if !self.wind_down(out) {
+            return;
+        }
+        if self.record.state == State::Failed && self.record.reason == Some(reason) {
+            if !self.unsaved {
+                self.course = Course::Finished;
+                out.push(Action::GivenUp(reason));
+            }
+            return;
+        }
+        self.record.reason = Some(reason);
+        self.record.version = self.sight.latest().map(|seen| seen.version);
+        self.record.completed_at = Some(now.wall);
+        self.set_state(State::Failed);
+    }
+
+    pub(super) fn restart_next(&mut self, now: Now, out: &mut Vec<Action>) {
+        if !self.wind_down(out) {
+            return;
+        }
+        if let Some(key) = self.wanted_key.take() {
+            self.record.key = key;
+        }
+        // The plan changes with the generation, never under parts that were divided by it.
+        self.record.plan = self.record.plan.enlarged(self.size_bytes()).unwrap_or(self.record.plan);
+        self.record.generation += 1;
+        self.record.completed_at = None;
+        self.record.etag = None;
+        self.record.checksum = None;
+        if self.record.state != State::Active {
+            self.set_state(State::Active);
+        }
+        self.unsaved = true;
+        self.table = PartTable::default();
+        self.verifying.clear();
+        self.object = ObjectState::None;
+        self.made_of = None;
+        self.put_tried = false;
+        self.unreconciled = false;
+        self.ended = None;
+        self.last_look = LastLook::Needed;
+        self.course = Course::Going;
+        self.save(out);
+        self.go(now, &mut Wake::default(), out);
+        self.sight.touch();
+    }
+}
