@@ -100,12 +100,14 @@ fn wait_object(daemon: &Running, path: &Path, bytes: &[u8]) {
     }
 }
 
+/// Renamed in one test.
+const FILES: usize = 60;
+
 #[test]
 fn a_recording_that_is_renamed_in_the_moment_it_is_completed_gets_its_new_name_too() {
     let place = Place::new();
     let daemon = place.daemon().args(["--close-grace", "0s"]).start();
     daemon.wait_answers("/readyz", SOON);
-    const FILES: usize = 60;
     for number in 0..FILES {
         fs::write(place.src(&format!("{number}.mp4")), content(number, 5000)).unwrap();
     }
