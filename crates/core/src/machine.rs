@@ -361,7 +361,7 @@ impl StreamMachine {
         let settled_here = self.ended.is_some() && self.record.state != State::Active;
         if self.sight.latest().is_some() && !settled_here && self.course == Course::Going {
             match self.sight.ending(&self.policy, now) {
-                Ending::Ended => {}
+                Ending::Ended | Ending::Blocked => {}
                 Ending::AskAt(at) if at <= now => self.observe(true, out),
                 Ending::AskAt(at) => wake.at(at),
             }

@@ -100,6 +100,7 @@ fn wait_object(daemon: &Running, path: &Path, bytes: &[u8]) {
     }
 }
 
+/// Renamed in one test.
 const FILES: usize = 60;
 
 #[test]

@@ -24,8 +24,11 @@ impl StreamMachine {
             return;
         }
         self.follow_ending(now);
-        if self.course == Course::Restarting {
-            return self.restart_next(now, out);
+        match self.course {
+            Course::Going => {}
+            Course::GivingUp(reason) => return self.give_up_next(reason, now, out),
+            Course::Restarting => return self.restart_next(now, out),
+            Course::Finished => return,
         }
         if self.record.state == State::PendingCompletion {
             self.finish(&seen, now, out);
@@ -37,9 +40,15 @@ impl StreamMachine {
 
     /// Moves between `active` and `pending_completion`.
     fn follow_ending(&mut self, now: Now) {
-        if self.ended.is_none() && self.sight.ending(&self.policy, now.tick) == Ending::Ended {
-            self.ended = self.sight.latest().map(|seen| seen.version);
-            self.last_look = LastLook::Needed;
+        if self.ended.is_none() {
+            match self.sight.ending(&self.policy, now.tick) {
+                Ending::Ended => {
+                    self.ended = self.sight.latest().map(|seen| seen.version);
+                    self.last_look = LastLook::Needed;
+                }
+                Ending::Blocked => return self.give_up(Reason::KeyTaken),
+                Ending::AskAt(_) => {}
+            }
         }
         match (self.ended, self.record.state) {
             (Some(_), State::Active) => self.set_state(State::PendingCompletion),
@@ -259,8 +268,15 @@ impl StreamMachine {
             self.course = Course::Restarting;
             return self.restart_next(now, out);
         }
-        if self.ended.is_none() && self.sight.ending(&self.policy, now.tick) == Ending::Ended {
-            self.ended = Some(seen.version);
+        if self.ended.is_none() {
+            match self.sight.ending(&self.policy, now.tick) {
+                Ending::Ended => self.ended = Some(seen.version),
+                Ending::Blocked => {
+                    self.course = Course::Finished;
+                    return out.push(Action::Retire);
+                }
+                Ending::AskAt(_) => {}
+            }
         }
         let Some(ended) = self.ended else { return };
         if self.prove_parts(ended, now, out) {

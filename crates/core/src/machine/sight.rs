@@ -21,6 +21,9 @@ pub(super) enum Ending {
     Ended,
     /// Not yet: ask for the writers then.
     AskAt(Tick),
+    /// Nobody is writing any more, but under this name it cannot be completed: the final one
+    /// belongs to another file.
+    Blocked,
 }
 
 /// The file as it was seen, and when.
@@ -181,22 +184,20 @@ impl Sight {
             (false, false) => policy.close_grace_ms,
         };
         let due = self.quiet_since.plus(grace.max(settle));
-        if self.temp_name && self.final_name_taken {
-            return Ending::AskAt(now.max(due).plus(ASK_AGAIN_MS.1));
-        }
         if now < due {
             return Ending::AskAt(due);
         }
+        let ended = if self.temp_name && self.final_name_taken { Ending::Blocked } else { Ending::Ended };
         match self.asked {
             Some((writers, at)) if at >= due => match writers {
-                Writers::None => Ending::Ended,
+                Writers::None => ended,
                 Writers::Open | Writers::NotAsked => {
                     Ending::AskAt(at.plus(policy.close_grace_ms.clamp(ASK_AGAIN_MS.0, ASK_AGAIN_MS.1)))
                 }
                 Writers::Unknowable => {
                     let idle = self.quiet_since.plus(policy.idle_timeout_ms.max(grace).max(settle));
                     let told = self.closed_at.is_some() || self.final_name_at.is_some();
-                    if told || at >= idle { Ending::Ended } else { Ending::AskAt(idle) }
+                    if told || at >= idle { ended } else { Ending::AskAt(idle) }
                 }
             },
             _ => Ending::AskAt(now),

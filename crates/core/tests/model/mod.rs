@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use reeltime_core::{
     Action, ByteRange, Crc64Nvme, FileVersion, Input, Limits, Now, ObjectKey, Observation, Part, PartNumber, PartPlan,
-    PartTable, PlanKind, Policy, State, StreamId, StreamMachine, StreamRecord, Tick, Trouble, UploadState, WallTime,
-    Writers,
+    PartTable, PlanKind, Policy, Reason, State, StreamId, StreamMachine, StreamRecord, Tick, Trouble, UploadState,
+    WallTime, Writers,
 };
 use store::Store;
 
@@ -95,6 +95,8 @@ pub struct World {
     unlinked: Option<File>,
     writer_open: bool,
     temp_name: bool,
+    /// The name without the temp suffix belongs to another file.
+    final_name_taken: bool,
     key: ObjectKey,
     /// Every content the file has had, with the tick it lasted until.
     past: Vec<(u64, Vec<u8>)>,
@@ -137,6 +139,7 @@ impl World {
         let etag_is_md5 = chance.one_in(2);
         let writers_known = !chance.one_in(4);
         let temp_name = chance.one_in(3);
+        let final_name_taken = temp_name && chance.one_in(4);
         Self {
             loud,
             tick: 1 << 40,
@@ -144,6 +147,7 @@ impl World {
             unlinked: None,
             writer_open: false,
             temp_name,
+            final_name_taken,
             key: ObjectKey::from_bytes(b"a.mp4".to_vec()),
             past: Vec::new(),
             store,
@@ -465,6 +469,9 @@ impl World {
         let which = self.chance.below(self.under_way.len() as u64) as usize;
         let action = self.under_way.swap_remove(which);
         self.tick += self.chance.below(20);
+        if matches!(action, Action::Observe { .. }) {
+            self.give(Input::FinalNameTaken(self.temp_name && self.final_name_taken));
+        }
         let input = self.carry_out(action);
         self.give(input);
     }
@@ -728,6 +735,10 @@ impl World {
     fn all_is_well(&self) {
         if let Some(file) = &self.file {
             let record = self.record.as_ref().expect("every file becomes a stream");
+            if self.temp_name && self.final_name_taken {
+                assert_eq!(record.reason, Some(Reason::KeyTaken));
+                return assert!(self.store.all_uploads() == 0, "no upload is left behind");
+            }
             assert_eq!(record.state, State::Completed, "{:?}", record.reason);
             assert_eq!(self.store.object(&self.key), Some(&file.bytes), "the object equals the file");
         }

@@ -129,11 +129,21 @@ impl Task {
                     Err(trouble) => Input::PartFailed { number, generation, trouble },
                 };
             }
-            Action::VerifyPart { number, range, crc, etag } => return self.verify(number, range, crc, &etag).await,
+            Action::VerifyPart { number, range, crc, etag } => {
+                let generation = self.record.generation;
+                return tokio::select! {
+                    answer = self.verify(number, range, crc, &etag) => answer,
+                    () = self.stop.cancelled() => Input::PartFailed { number, generation, trouble: Trouble::Outage },
+                };
+            }
             Action::PutObject { size_bytes, settled } => {
                 return self.put_object(size_bytes, settled).await.unwrap_or_else(Input::Failed);
             }
-            Action::Describe(whole) => self.describe(&whole).await.map(|()| Input::Described),
+            // Reading, for comparison or description, is not worth waiting for at a stop.
+            Action::Describe(whole) => tokio::select! {
+                described = self.describe(&whole) => described.map(|()| Input::Described),
+                () = self.stop.cancelled() => return Input::Failed(Trouble::Outage),
+            },
             Action::CreateUpload => store
                 .create_upload(key, &self.record.token())
                 .await

@@ -119,7 +119,9 @@ impl Supervisor {
             }
             let what = What::Discovered;
             outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
-            StreamProcessor::new(outside, record, reeltime_core::PartTable::default(), live, place).run(stop).await
+            let table = reeltime_core::PartTable::default();
+            // On the heap from now on: tens of thousands may be waiting for their place.
+            Box::pin(StreamProcessor::new(outside, record, table, live, place).run(stop)).await
         });
         self.at_work.insert(work.id(), id);
     }
@@ -225,7 +227,7 @@ impl Supervisor {
             };
             let what = What::Resumed { uploaded_bytes: table.bytes() };
             outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
-            StreamProcessor::new(outside, record, table, live, place).run(stop).await
+            Box::pin(StreamProcessor::new(outside, record, table, live, place).run(stop)).await
         });
         self.at_work.insert(work.id(), id);
     }

@@ -53,6 +53,6 @@ mod tests {
         for mode in [WatchMode::Auto, WatchMode::Native, WatchMode::Poll] {
             assert_eq!(mode.to_string().parse::<WatchMode>().unwrap(), mode);
         }
-        assert!("Auto".parse::<WatchMode>().unwrap_err().to_string().contains("auto, native or poll"));
+        assert!("Auto".parse::<WatchMode>().unwrap_err().to_string().contains("auto or native or poll"));
     }
 }
