@@ -147,7 +147,7 @@ fn a_completion_that_says_it_failed_and_has_not_is_found_out() {
     assert_eq!((lie.hits(), world.sent("a.mp4")), (1, vec![1, 1]));
 }
 
-/// A store that forgets completed uploads (Garage, MinIO) answers the repeated completion with
+/// A store that forgets completed uploads (Garage, `MinIO`) answers the repeated completion with
 /// `NoSuchUpload`: the object decides.
 #[test]
 fn no_such_upload_after_a_lost_answer_is_not_taken_for_a_failure() {

@@ -32,7 +32,7 @@ static MOTO: LazyLock<Moto> = LazyLock::new(Moto::start);
 /// Where recordings go.
 pub(crate) enum Destination {
     Local(PathBuf),
-    S3 { bucket: String, s3: S3, proxy: Proxy },
+    S3 { bucket: String, s3: S3, proxy: Box<Proxy> },
 }
 
 pub(crate) struct World {
@@ -61,7 +61,7 @@ impl World {
     }
 
     pub(crate) fn s3_without_bucket(bucket: &str) -> Self {
-        let proxy = Proxy::before(&MOTO.address());
+        let proxy = Box::new(Proxy::before(&MOTO.address()));
         Self::new(|_| Destination::S3 { bucket: bucket.to_owned(), s3: MOTO.s3(), proxy })
     }
 
@@ -109,8 +109,9 @@ impl World {
             .args(["--to", &self.to(), "--part-size", &self.part_bytes().to_string()])
             .arg("--state")
             .arg(self.state())
-            .args(["--close-grace", "300ms", "--tail-flush", "off", "--scan-interval", "1s", "--node", "test"])
+            .args(["--close-grace", "300ms", "--scan-interval", "1s", "--node", "test"])
             .args(["--ffprobe", "/bin/false"]) // what is recorded here is no video
+            .env("REELTIME_TAIL_FLUSH", "off") // a flag says otherwise
             .env("REELTIME_LOG", "debug");
         match &self.destination {
             Destination::Local(_) => daemon,
