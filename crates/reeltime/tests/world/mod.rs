@@ -167,6 +167,10 @@ impl World {
     }
 
     /// What has been begun in the store and neither finished nor dropped.
+    ///
+    /// In a directory a kill may leave what was never an upload: an empty file whose journal was
+    /// not begun, and a file that was being put. Nobody can tell them from somebody else's
+    /// beginning, so they stay for a day.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         match &self.destination {
             Destination::Local(dir) => hidden_files(dir),
@@ -251,7 +255,10 @@ fn hidden_files(dir: &Path) -> Vec<String> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type().unwrap().is_dir() {
             found.extend(hidden_files(&entry.path()));
-        } else if name.starts_with('.') {
+            continue;
+        }
+        let is_beginning = !name.contains(".parts") && entry.metadata().unwrap().len() == 0;
+        if name.starts_with('.') && !name.ends_with(".put") && !is_beginning {
             found.push(name);
         }
     }
