@@ -70,7 +70,7 @@ fn survives(world: &World, recordings: &[u64], bytes_per_second: u64) {
             .rate(bytes_per_second)
             .start()
     };
-    let mut daemon = world.start();
+    let mut daemon = world.daemon().args(["--tail-flush", "300ms"]).start();
     let styles = styles(part);
     let mut running: Vec<Recording> = recordings
         .iter()
