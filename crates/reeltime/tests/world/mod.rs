@@ -170,8 +170,7 @@ impl World {
     /// What has been begun in the store and neither finished nor dropped.
     ///
     /// In a directory a kill may leave what was never an upload: an empty file whose journal was
-    /// not begun, and a file that was being put. Nobody can tell them from somebody else's
-    /// beginning, so they stay for a day.
+    /// not begun. Nobody can tell it from somebody else's beginning, so it stays for a day.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         match &self.destination {
             Destination::Local(dir) => hidden_files(dir),
@@ -259,7 +258,7 @@ fn hidden_files(dir: &Path) -> Vec<String> {
             continue;
         }
         let is_beginning = !name.contains(".parts") && entry.metadata().unwrap().len() == 0;
-        if name.starts_with('.') && !name.ends_with(".put") && !is_beginning {
+        if name.starts_with('.') && !is_beginning {
             found.push(name);
         }
     }
