@@ -80,8 +80,8 @@ pub struct Settings {
 
     /// Checksums on parts and objects: auto or off [default: auto]
     ///
-    /// auto sends CRC64NVME and does without where a store refuses it. With off, damage on the way
-    /// is found by TLS and the part's ETag alone; only for stores that misbehave.
+    /// auto sends CRC64NVME and, where a store refuses it, Content-MD5 from then on. off begins with
+    /// Content-MD5, for which every part is read once more.
     #[arg(long, value_name = "MODE", env = "REELTIME_S3_CHECKSUMS", hide_env = true, help_heading = DESTINATION)]
     pub s3_checksums: Option<S3Checksums>,
 
@@ -167,9 +167,8 @@ pub struct Settings {
 
     /// Where the state is kept [default: state.db in the user's state directory]
     ///
-    /// sqlite:///FILE, a path, redis:// or rediss://. Without the state of an earlier run, what was
-    /// sent then is found again in the store as far as the store can tell; the rest is sent once
-    /// more.
+    /// sqlite:///FILE or a path. It remembers what was sent and completed: without it every
+    /// recording that is still there is uploaded once more.
     #[arg(long, value_name = "URL", env = "REELTIME_STATE", hide_env = true, help_heading = NODE)]
     #[serde(deserialize_with = "os_text")]
     pub state: Option<OsString>,

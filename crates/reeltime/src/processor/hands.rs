@@ -245,6 +245,8 @@ impl Task {
         }
     }
 
+    /// Writes the metadata document. One that the store will never take (its name is longer than
+    /// the object's) is done without: the object is there and good.
     async fn describe(&self, whole: &WholeObject) -> Result<(), StoreError> {
         let store = &self.outside.store;
         let Some(recording) = self.recording() else { return Ok(()) };
@@ -252,7 +254,14 @@ impl Task {
         let document = self.outside.describer.describe(whole, recording.file(), &store.bucket(), &full_key).await;
         let body = PartBody::of_bytes(Bytes::from(document));
         let key = whole.record.key.metadata_document();
-        store.put_object(&key, None, "application/json", body).await.map(|_| ())
+        match store.put_object(&key, None, "application/json", body).await {
+            Err(error) if error.trouble == Trouble::Refused => {
+                let message = format!("stored without its metadata document: {error}");
+                self.tell(What::Notice { message, hint: error.hint });
+                Ok(())
+            }
+            stored => stored.map(|_| ()),
+        }
     }
 
     pub(super) fn recording(&self) -> Option<Recording> {
