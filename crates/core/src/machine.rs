@@ -300,12 +300,7 @@ impl StreamMachine {
         }
         match self.patience.wait(now.tick) {
             Some(until) => wake.at(until),
-            None => match self.course {
-                Course::GivingUp(reason) => self.give_up_next(reason, now, out),
-                Course::Restarting => self.restart_next(now, out),
-                Course::Going => self.go(now, &mut wake, out),
-                Course::Finished => {}
-            },
+            None => self.advance(now, &mut wake, out),
         }
         if self.course == Course::Finished {
             return;
@@ -319,6 +314,23 @@ impl StreamMachine {
         {
             self.wake_at = Some(at);
             out.push(Action::WakeAt(at));
+        }
+    }
+
+    /// One step on the course; another one where the step has changed the course.
+    fn advance(&mut self, now: Now, wake: &mut Wake, out: &mut Vec<Action>) {
+        loop {
+            let course = self.course;
+            match course {
+                Course::GivingUp(reason) => self.give_up_next(reason, now, out),
+                Course::Restarting => self.restart_next(now, out),
+                Course::Going => self.go(now, wake, out),
+                Course::Finished => {}
+            }
+            // From a restart the way leads on by itself, and from giving up to the end only.
+            if self.course == course || course != Course::Going {
+                return;
+            }
         }
     }
 

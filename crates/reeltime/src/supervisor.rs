@@ -293,7 +293,8 @@ impl Supervisor {
                 if self.index.get(&record.path).is_none() {
                     self.index.put(record.path.clone(), Entry::of_ended(&record));
                 }
-                if path != record.path {
+                // Where its file is no more, the processor knew better.
+                if path != record.path && path.symlink_metadata().is_ok() {
                     self.renamed_as_it_ended(&record, &path).await;
                 }
                 // Whatever was hinted at meanwhile.

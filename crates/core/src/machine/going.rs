@@ -24,11 +24,8 @@ impl StreamMachine {
             return;
         }
         self.follow_ending(now);
-        match self.course {
-            Course::Going => {}
-            Course::GivingUp(reason) => return self.give_up_next(reason, now, out),
-            Course::Restarting => return self.restart_next(now, out),
-            Course::Finished => return,
+        if self.course != Course::Going {
+            return;
         }
         if self.record.state == State::PendingCompletion {
             self.finish(&seen, now, out);

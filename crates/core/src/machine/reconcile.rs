@@ -107,6 +107,8 @@ impl StreamMachine {
             _ if doubted => {
                 self.upload_doubted = true;
                 self.course = Course::Restarting;
+                // A store that loses every upload at once is not asked for one after the other.
+                self.patience.failed(crate::Trouble::Outage, now.tick);
             }
             _ => {}
         }
@@ -130,12 +132,16 @@ impl StreamMachine {
             })
     }
 
-    /// An object of one part is its own evidence.
+    /// An object of one part, or of none, is its own evidence.
     fn take_as_one_part(&mut self, facts: &ObjectFacts) -> bool {
-        if self.record.plan.parts_for(facts.size_bytes) != Some(1) || self.record.upload != UploadState::None {
+        let small = matches!(self.record.plan.parts_for(facts.size_bytes), Some(0 | 1));
+        if !small || self.record.upload != UploadState::None {
             return false;
         }
         self.table = crate::PartTable::default();
+        if facts.size_bytes == 0 {
+            return true;
+        }
         self.table.insert(
             crate::PartNumber::FIRST,
             Part {

@@ -439,7 +439,9 @@ impl World {
             }
         }
         self.machine = None;
-        self.unlinked = None;
+        if let Some(file) = self.unlinked.take() {
+            self.past.push((self.tick, file.bytes)); // nobody holds it open any more
+        }
         self.hints.clear();
     }
 

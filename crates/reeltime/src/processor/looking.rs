@@ -113,8 +113,14 @@ impl Looker {
             return Ok(Looked::Seen(vec![Input::Replaced]));
         }
         let mut inputs = Vec::with_capacity(2);
-        if temp_suffix_of(&path, &task.outside.temp_suffixes).is_some() {
-            inputs.push(Input::FinalNameTaken(final_name_is_taken(&path, &task.outside.temp_suffixes)));
+        if let Some(final_name) = final_name_of(&path, &task.outside.temp_suffixes) {
+            if recording.is_at(&final_name) && !recording.is_at(&path) {
+                // Renamed, and nobody has told yet.
+                let key = task.record.key.clone();
+                inputs.push(Input::Renamed { path: final_name, key, temp_name: false, final_name: true });
+            } else {
+                inputs.push(Input::FinalNameTaken(final_name.symlink_metadata().is_ok()));
+            }
         }
         inputs.push(Input::Observed(seen));
         Ok(Looked::Seen(inputs))
@@ -129,12 +135,12 @@ impl Looker {
     }
 }
 
-/// Whether the name that a temp name will become belongs to a file already.
-fn final_name_is_taken(path: &Path, temp_suffixes: &[String]) -> bool {
-    let Some(suffix) = temp_suffix_of(path, temp_suffixes) else { return false };
+/// The name that a temp name will become.
+fn final_name_of(path: &Path, temp_suffixes: &[String]) -> Option<PathBuf> {
+    let suffix = temp_suffix_of(path, temp_suffixes)?;
     let mut bytes = path.as_os_str().as_bytes().to_vec();
     bytes.truncate(bytes.len() - suffix.len());
-    PathBuf::from(std::ffi::OsString::from_vec(bytes)).symlink_metadata().is_ok()
+    Some(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
 }
 
 /// Waits until the file may be opened, if it is not yet open. `None` after a stop.
