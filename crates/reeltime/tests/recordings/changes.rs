@@ -79,8 +79,10 @@ pub fn a_temp_name_takes_the_name_of_a_completed_recording(world: &World) {
     fs::write(&temp, noise(2, size)).unwrap();
     wait_parts(&daemon, &temp, 1);
     // Until the rename the object is the old one; the idle timeout does not end it either.
-    let witness = world.drop_file("w.mp4.part", 3, 100);
-    wait_completed(&daemon, &witness, 1);
+    for name in ["w1.mp4.part", "w2.mp4.part"] {
+        let witness = world.drop_file(name, 3, 100);
+        wait_completed(&daemon, &witness, 1);
+    }
     world.assert_is("a.mp4", &first, size);
     fs::rename(&temp, &path).unwrap();
     wait_completed(&daemon, &path, 2);

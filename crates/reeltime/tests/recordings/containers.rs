@@ -12,7 +12,7 @@ pub fn ffmpeg(world: &World, name: &str, container: Container) -> FfmpegRecordin
 }
 
 pub fn a_plain_mp4_goes_up_while_it_is_recorded(world: &World) {
-    let daemon = world.run(&[]);
+    let daemon = world.run(&["--tail-flush", "off"]);
     let recording = ffmpeg(world, "cam 1.mp4", Container::Mp4);
     wait_parts(&daemon, recording.path(), 2);
     if let Some(proxy) = world.proxy() {

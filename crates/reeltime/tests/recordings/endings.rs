@@ -91,13 +91,15 @@ pub fn the_final_name_ends_a_recording_at_once(world: &World) {
     let temp = with_suffix(&path, ".part");
     fs::write(&temp, noise(1, part * 5 / 2)).unwrap();
     wait_parts(&daemon, &temp, 2);
-    witness(world, &daemon, "w.mp4"); // the grace is over
+    // Two graces are over, one after the other.
+    witness(world, &daemon, "w1.mp4");
+    witness(world, &daemon, "w2.mp4");
     assert_eq!(told(&daemon, "completed", &temp), 0);
     fs::rename(&temp, &path).unwrap();
     let renamed = Instant::now();
     world.wait_identical(&daemon, "a.mp4");
     assert!(renamed.elapsed() < Duration::from_secs(10), "{:?} after the rename", renamed.elapsed());
-    assert_eq!(world.keys(), ["a.mp4", "w.mp4"]);
+    assert_eq!(world.keys(), ["a.mp4", "w1.mp4", "w2.mp4"]);
 }
 
 pub fn a_temp_name_that_nobody_renames_ends_by_the_idle_timeout(world: &World) {

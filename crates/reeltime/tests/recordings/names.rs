@@ -20,6 +20,9 @@ pub fn blanks_quotes_and_bytes_that_are_no_text(world: &World) {
         long.as_bytes(),
     ];
     are_uploaded(world, &names);
+    // Said here once more, without the program's own function.
+    let coded = " leading and trailing /the 'one' and \"the other\" \u{fc}%FF 5%25.mp4";
+    assert!(world.keys().iter().any(|key| key == coded), "{:?}", world.keys());
 }
 
 pub fn a_line_break(world: &World) {
