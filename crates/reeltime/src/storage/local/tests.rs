@@ -350,3 +350,13 @@ async fn two_who_store_the_same_object_do_not_write_into_each_other() {
     assert_eq!(fs::read(dir.path().join("a.mp4")).unwrap(), bytes(1, 100));
     assert_eq!(fs::read(&other).unwrap(), [7; 5000]);
 }
+
+#[tokio::test]
+async fn the_journal_that_a_crash_left_after_the_rename_goes_when_the_upload_is_asked_for() {
+    let setup = begun().await;
+    setup.put(1, &bytes(1, HALF)).await;
+    fs::rename(&setup.files.temp, setup.store.object(&setup.upload.key)).unwrap();
+    let asked = setup.store.list_parts(&setup.upload).await;
+    assert_eq!(asked.unwrap_err().trouble, Trouble::NoSuchUpload);
+    assert!(!setup.files.journal.exists());
+}

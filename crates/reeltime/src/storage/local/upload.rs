@@ -58,7 +58,14 @@ fn open(object: &Path, upload: &UploadRef) -> Result<(UploadFiles, File, Journal
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => gone(),
         _ => Failure::Io(error),
     };
-    let temp = OpenOptions::new().read(true).write(true).open(&files.temp).map_err(missing)?;
+    let temp = match OpenOptions::new().read(true).write(true).open(&files.temp) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // It became the object, and a crash came before its journal was removed.
+            files::remove(&files.journal)?;
+            return Err(gone());
+        }
+        opened => opened.map_err(missing)?,
+    };
     let journal = Journal::read(&files.journal).map_err(missing)?;
     let journal = journal.filter(|journal| journal.key == upload.key).ok_or_else(gone)?;
     Ok((files, temp, journal))
