@@ -18,7 +18,7 @@ pub(crate) use saving::{create, load_parts};
 use std::sync::Arc;
 
 use reeltime_core::{
-    Action, FileVersion, Input, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble, Writers,
+    Action, Input, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble, Writers,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -64,15 +64,6 @@ pub struct Outside {
     pub after_upload: Arc<AfterUpload>,
     /// Nobody waits for what may come back later: the work ends with what is there.
     pub once: bool,
-}
-
-/// How the work on a stream ended.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The stream as it was left.
-    pub record: StreamRecord,
-    /// The version of the file that was seen last.
-    pub seen: Option<FileVersion>,
 }
 
 /// A place for a stream of the backlog, if it needs one.
@@ -135,7 +126,7 @@ impl StreamProcessor {
 
     /// Works until the stream is completed or failed, or belongs to somebody else, or `stop` is
     /// cancelled and the requests under way have ended.
-    pub async fn run(mut self, stop: CancellationToken) -> Outcome {
+    pub async fn run(mut self, stop: CancellationToken) -> StreamRecord {
         self.give(Input::Start);
         while self.end.is_none() {
             if self.stopping && self.running.is_empty() {
@@ -233,7 +224,7 @@ impl StreamProcessor {
         self.outside.board.show(record.id, view);
     }
 
-    async fn finish(mut self) -> Outcome {
+    async fn finish(mut self) -> StreamRecord {
         self.running.shutdown().await;
         let record = self.machine.record().clone();
         match self.end.unwrap_or(End::Left) {
@@ -255,7 +246,7 @@ impl StreamProcessor {
         if matches!(record.state, State::Completed | State::Failed) {
             self.outside.board.remove(record.id); // the checkpoint shows it from now on
         }
-        Outcome { seen: self.hands.seen().map(|seen| seen.version), record }
+        record
     }
 }
 

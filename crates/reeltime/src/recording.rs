@@ -105,6 +105,22 @@ pub fn version_of(metadata: &Metadata) -> FileVersion {
     }
 }
 
+/// Which file it is, whatever its name and content: what tells a renamed file from another one.
+///
+/// File systems use the inode number of a deleted file again, often for the very next one; the
+/// time of birth tells the two apart. Where a file system keeps none, the number alone decides.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+    born: Option<SystemTime>,
+}
+
+/// The identity that metadata tells.
+pub fn identity_of(metadata: &Metadata) -> Identity {
+    Identity { device: metadata.dev(), inode: metadata.ino(), born: metadata.created().ok() }
+}
+
 /// A recording's file, held open.
 #[derive(Clone, Debug)]
 pub struct Recording {

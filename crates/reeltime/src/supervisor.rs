@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reeltime_core::{Input, PartPlan, Reason, State, StreamId};
+use reeltime_core::{Input, PartPlan, Reason, State, StreamId, StreamRecord};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::CheckpointError;
 use crate::events::{Event, What};
 use crate::http::Readiness;
-use crate::processor::{Outcome, Outside};
-use crate::recording::{OpenError, Recording, version_of};
+use crate::processor::Outside;
+use crate::recording::{OpenError, Recording, identity_of};
 use crate::storage::body::blocking;
 use crate::watch::scan::{Found, Seen};
 use crate::watch::{FileEvent, Selection, Watcher};
@@ -67,7 +67,7 @@ pub struct Supervisor {
     outside: Outside,
     readiness: Arc<Readiness>,
     index: Index,
-    processors: JoinSet<Outcome>,
+    processors: JoinSet<StreamRecord>,
     /// Whose stream each of them works on.
     at_work: HashMap<tokio::task::Id, StreamId>,
     scanner: Scanner,
@@ -123,10 +123,10 @@ impl Supervisor {
             tokio::select! {
                 () = self.stop.cancelled() => break false,
                 Some(event) = events.recv() => self.event(event).await,
-                Some(outcome) = self.processors.join_next_with_id() => match outcome {
-                    Ok((task, outcome)) => {
+                Some(left) = self.processors.join_next_with_id() => match left {
+                    Ok((task, record)) => {
                         self.at_work.remove(&task);
-                        self.ended(outcome).await;
+                        self.ended(record).await;
                     }
                     Err(error) => self.died(&error).await,
                 },
@@ -203,8 +203,7 @@ impl Supervisor {
         let Some(key) = self.task.selection.key(&source, path) else { return };
         match path.symlink_metadata() {
             Ok(metadata) if metadata.is_file() => {
-                let version = version_of(&metadata);
-                self.found(&source, Found { path: path.to_owned(), key, version }).await;
+                self.found(&source, Found::new(path.to_owned(), key, &metadata)).await;
             }
             // A scan tells of it, and once.
             Ok(_) => self.scanner.ask(source, path.parent().unwrap_or(path).to_owned()),
@@ -239,9 +238,13 @@ impl Supervisor {
 
     /// A recording's file is there.
     async fn found(&mut self, source: &Path, found: Found) {
+        // First of all: it may have taken the name of one that is live or has ended.
+        if let Some(old) = self.old_name_of(&found) {
+            return Box::pin(self.renamed(&old, &found.path)).await;
+        }
         match self.index.get(&found.path) {
             Some(Entry::Live(_)) => {
-                if self.index.scanned(&found.path, found.version)
+                if self.index.scanned(&found)
                     && let Some(live) = self.index.live(&found.path)
                 {
                     live.hint(Input::Touched);
@@ -259,26 +262,19 @@ impl Supervisor {
                 let id = *id;
                 self.revive(id, found).await;
             }
-            None => match self.old_name_of(&found) {
-                Some(old) => Box::pin(self.renamed(&old, &found.path)).await,
-                None => self.begin(source, found),
-            },
+            None => self.begin(source, found),
         }
     }
 
     /// A file under a new name, of which no event told.
     fn old_name_of(&self, found: &Found) -> Option<PathBuf> {
-        let old = self.index.path_of_inode(found.version.inode)?;
-        let still_there = old.symlink_metadata().is_ok_and(|at| version_of(&at).inode == found.version.inode);
+        let old = self.index.path_of(found.identity).filter(|old| *old != found.path)?;
+        let still_there = old.symlink_metadata().is_ok_and(|at| identity_of(&at) == found.identity);
         (!still_there).then(|| old.to_owned())
     }
 
     /// What a processor has left behind.
-    async fn ended(&mut self, outcome: Outcome) {
-        let record = outcome.record;
-        if let Some(seen) = outcome.seen {
-            self.index.forget_inode(seen.inode);
-        }
+    async fn ended(&mut self, record: StreamRecord) {
         if record.state == State::Failed {
             self.failures += 1;
         }

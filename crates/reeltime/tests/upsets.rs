@@ -297,3 +297,36 @@ fn a_recording_of_another_source_never_replaces_an_object_of_the_same_key() {
     assert!(is(&place.dst("x.mp4"), b"first"));
     assert!(other.join("x.mp4").exists(), "what is not uploaded is not deleted");
 }
+
+#[test]
+fn a_temp_file_that_takes_the_name_of_a_completed_recording_goes_on_as_its_own_stream() {
+    let place = Place::new();
+    let (path, temp) = (place.src("x.mp4"), place.src("x.mp4.part"));
+    write_old(&path, b"first");
+    // No event tells of the rename: the scan has to see what became of the name.
+    let daemon = place.daemon().args(["--watch", "poll"]).start();
+    wait_object(&daemon, &place.dst("x.mp4"), b"first");
+    wait_events(&daemon, "completed", Some(&path), 1);
+
+    let mut recorder = File::create(&temp).unwrap();
+    recorder.write_all(b"second").unwrap();
+    wait_events(&daemon, "discovered", Some(&temp), 1);
+    let stream = field(&last(&daemon, "discovered", &temp), "stream").unwrap().to_owned();
+    fs::rename(&temp, &path).unwrap();
+    drop(recorder);
+
+    wait_object(&daemon, &place.dst("x.mp4"), b"second");
+    wait_events(&daemon, "completed", Some(&path), 2);
+    assert_eq!(
+        field(&last(&daemon, "completed", &path), "stream"),
+        Some(stream.as_str()),
+        "the one that was recording"
+    );
+    assert_eq!(count(&daemon, "resumed"), 0, "the stream of the first is over");
+}
+
+/// The last event of this name of a file.
+fn last(daemon: &Running, name: &str, path: &Path) -> LogLine {
+    let of_this = |line: &LogLine| field(line, "event") == Some(name) && field(line, "path") == path.to_str();
+    daemon.events().into_iter().rfind(of_this).unwrap()
+}

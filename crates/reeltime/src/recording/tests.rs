@@ -393,3 +393,23 @@ fn errors_speak_to_people() {
     }
     assert_eq!(String::from_utf8(said).unwrap(), "the file does not exist\na device, not a regular file: not opened\n");
 }
+
+#[test]
+fn a_file_keeps_its_identity_under_a_new_name_and_never_passes_it_on_with_its_inode() {
+    let (dir, path) = file_with(b"first");
+    let first = path.symlink_metadata().unwrap();
+    let renamed = dir.path().join("y.mp4");
+    fs::rename(&path, &renamed).unwrap();
+    fs::write(&renamed, b"longer by now").unwrap();
+    assert_eq!(identity_of(&renamed.symlink_metadata().unwrap()), identity_of(&first));
+
+    // Until the clock that file systems stamp with has moved on.
+    let probe = dir.path().join("probe");
+    settles(&true, || {
+        fs::write(&probe, b"").unwrap();
+        probe.metadata().unwrap().modified().unwrap() > first.modified().unwrap()
+    });
+    fs::remove_file(&renamed).unwrap();
+    fs::write(&path, b"second").unwrap(); // ext4 and others use the inode again at once
+    assert_ne!(identity_of(&path.symlink_metadata().unwrap()), identity_of(&first));
+}

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use reeltime_core::{FileVersion, Input, ObjectKey, Reason, State, StreamId, StreamRecord};
 use tokio::sync::mpsc;
 
+use crate::recording::Identity;
+use crate::watch::scan::Found;
+
 /// The stream of a path.
 #[derive(Debug)]
 pub(super) enum Entry {
@@ -37,7 +40,7 @@ pub(super) struct Live {
     /// Brings hints to its processor.
     pub(super) inbox: mpsc::UnboundedSender<Input>,
     /// The file as a scan last saw it.
-    pub(super) scanned: Option<FileVersion>,
+    pub(super) scanned: Option<(FileVersion, Identity)>,
 }
 
 impl Live {
@@ -69,9 +72,9 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: HashMap<PathBuf, Entry>,
-    /// Where the file of a live stream was last seen, by inode: to know it again under another
-    /// name where no event tells of the rename.
-    by_inode: HashMap<u64, PathBuf>,
+    /// Where the file of a live stream was last seen: to know it again under another name where
+    /// no event tells of the rename.
+    by_identity: HashMap<Identity, PathBuf>,
     /// Where the live streams are.
     live: HashMap<StreamId, PathBuf>,
 }
@@ -104,8 +107,8 @@ impl Index {
         let before = self.remove(&path);
         if let Entry::Live(live) = &entry {
             self.live.insert(live.id, path.clone());
-            if let Some(version) = live.scanned {
-                self.by_inode.insert(version.inode, path.clone());
+            if let Some((_, identity)) = live.scanned {
+                self.by_identity.insert(identity, path.clone());
             }
         }
         self.entries.insert(path, entry);
@@ -119,34 +122,41 @@ impl Index {
         {
             self.live.remove(&live.id);
         }
+        if let Some(Entry::Live(Live { scanned: Some((_, identity)), .. })) = &before
+            && self.by_identity.get(identity).is_some_and(|at| at == path)
+        {
+            self.by_identity.remove(identity);
+        }
         before
     }
 
     /// Notes what a scan saw of a live stream's file; `true` if it is news.
-    pub(super) fn scanned(&mut self, path: &Path, version: FileVersion) -> bool {
-        let Some(Entry::Live(live)) = self.entries.get_mut(path) else { return false };
-        if live.scanned == Some(version) {
+    pub(super) fn scanned(&mut self, found: &Found) -> bool {
+        let Some(Entry::Live(live)) = self.entries.get_mut(&found.path) else { return false };
+        let seen = Some((found.version, found.identity));
+        if live.scanned == seen {
             return false;
         }
-        live.scanned = Some(version);
-        self.by_inode.insert(version.inode, path.to_owned());
+        let before = std::mem::replace(&mut live.scanned, seen);
+        if let Some((_, identity)) = before
+            && identity != found.identity
+            && self.by_identity.get(&identity).is_some_and(|at| *at == found.path)
+        {
+            self.by_identity.remove(&identity);
+        }
+        self.by_identity.insert(found.identity, found.path.clone());
         true
     }
 
-    /// Whether a file with this inode is surely not that of the live stream
-    /// whose path was `from`.
-    pub(super) fn is_another(&self, from: &Path, inode: u64) -> bool {
-        self.live(from).and_then(|live| live.scanned).is_some_and(|version| version.inode != inode)
+    /// Whether this file is surely not that of the live stream whose path was `from`.
+    pub(super) fn is_another(&self, from: &Path, file: Identity) -> bool {
+        self.live(from).and_then(|live| live.scanned).is_some_and(|(_, scanned)| scanned != file)
     }
 
-    /// Where a live stream's file with this inode was last seen.
-    pub(super) fn path_of_inode(&self, inode: u64) -> Option<&Path> {
-        let path = self.by_inode.get(&inode)?;
+    /// Where this file of a live stream was last seen.
+    pub(super) fn path_of(&self, file: Identity) -> Option<&Path> {
+        let path = self.by_identity.get(&file)?;
         self.live(path).map(|_| path.as_path())
-    }
-
-    pub(super) fn forget_inode(&mut self, inode: u64) {
-        self.by_inode.remove(&inode);
     }
 }
 

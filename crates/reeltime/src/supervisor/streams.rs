@@ -15,8 +15,8 @@ use crate::checkpoint::CheckpointError;
 use crate::clock;
 use crate::config::AfterUpload;
 use crate::events::{Event, What};
-use crate::processor::{Outcome, Place, StreamProcessor, create, load_parts};
-use crate::recording::version_of;
+use crate::processor::{Place, StreamProcessor, create, load_parts};
+use crate::recording::{Identity, identity_of, version_of};
 use crate::view::StreamView;
 use crate::watch::scan::Found;
 
@@ -102,20 +102,19 @@ impl Supervisor {
             return;
         }
         self.last_scan = false;
-        let live = self.enlist(&record, Some(found.version));
+        let live = self.enlist(&record, Some((found.version, found.identity)));
         let (outside, stop) = (self.outside.clone(), self.stop.clone());
         let admission = self.admission(&record, is_fresh(found.version.mtime_ns));
         self.show(&record);
         let id = record.id;
         let work = self.processors.spawn(async move {
-            let left = Outcome { record: record.clone(), seen: None };
-            let Some(place) = admission.await else { return left };
+            let Some(place) = admission.await else { return record };
             let created = tokio::select! {
                 created = create(&outside, &record) => created,
                 () = stop.cancelled() => false,
             };
             if !created {
-                return left;
+                return record;
             }
             let what = What::Discovered;
             outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
@@ -206,7 +205,7 @@ impl Supervisor {
     /// `rest`: how long to wait before the work begins.
     fn spawn_known(&mut self, record: StreamRecord, first: Option<Input>, rest: Duration) {
         let found = record.path.symlink_metadata().ok();
-        let live = self.enlist(&record, found.as_ref().map(version_of));
+        let live = self.enlist(&record, found.as_ref().map(|found| (version_of(found), identity_of(found))));
         if let (Some(first), Some(entry)) = (first, self.index.live(&record.path)) {
             entry.hint(first);
         }
@@ -217,13 +216,13 @@ impl Supervisor {
         self.show(&record);
         let id = record.id;
         let work = self.processors.spawn(async move {
-            let Some(place) = admission.await else { return Outcome { record, seen: None } };
+            let Some(place) = admission.await else { return record };
             tokio::select! {
                 () = tokio::time::sleep(rest) => {}
-                () = stop.cancelled() => return Outcome { record, seen: None },
+                () = stop.cancelled() => return record,
             }
             let Some(table) = stop.run_until_cancelled(load_parts(&outside, &record)).await else {
-                return Outcome { record, seen: None };
+                return record;
             };
             let what = What::Resumed { uploaded_bytes: table.bytes() };
             outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
@@ -232,8 +231,12 @@ impl Supervisor {
         self.at_work.insert(work.id(), id);
     }
 
-    /// Enters a live stream, whose file was found in this version; answers the end of its inbox.
-    fn enlist(&mut self, record: &StreamRecord, scanned: Option<FileVersion>) -> mpsc::UnboundedReceiver<Input> {
+    /// Enters a live stream, whose file was found like this; answers the end of its inbox.
+    fn enlist(
+        &mut self,
+        record: &StreamRecord,
+        scanned: Option<(FileVersion, Identity)>,
+    ) -> mpsc::UnboundedReceiver<Input> {
         let (inbox, hints) = mpsc::unbounded_channel();
         self.index.put(record.path.clone(), Entry::Live(Live { id: record.id, inbox, scanned }));
         hints
@@ -283,7 +286,7 @@ impl Supervisor {
 
     async fn rename_live(&mut self, from: &Path, to: &Path) {
         if let Ok(found) = to.symlink_metadata()
-            && self.index.is_another(from, version_of(&found).inode)
+            && self.index.is_another(from, identity_of(&found))
         {
             // An old story: a scan has told it already, and both names have other files now.
             self.look(from).await;

@@ -4,14 +4,14 @@
 //! scan neither blocks on a FIFO nor leaves its source. It holds one directory open at a time
 //! and remembers only the directories still to be visited.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use reeltime_core::{FileVersion, ObjectKey};
 
 use super::selection::Selection;
-use crate::recording::{FileKind, version_of};
+use crate::recording::{FileKind, Identity, identity_of, version_of};
 
 /// A recording.
 #[derive(Clone, Debug)]
@@ -22,6 +22,15 @@ pub struct Found {
     pub key: ObjectKey,
     /// The file's version.
     pub version: FileVersion,
+    /// Which file it is.
+    pub identity: Identity,
+}
+
+impl Found {
+    /// What `metadata` tells of the file at `path`.
+    pub fn new(path: PathBuf, key: ObjectKey, metadata: &Metadata) -> Self {
+        Self { path, key, version: version_of(metadata), identity: identity_of(metadata) }
+    }
 }
 
 /// What a scan came across.
@@ -86,7 +95,7 @@ fn visit(
                 Seen::Oddity { path, kind: FileKind::Directory }
             }
             Ok(Looked::Oddity(kind)) => Seen::Oddity { path, kind },
-            Ok(Looked::Recording(key, version)) => Seen::Recording(Found { path, key, version }),
+            Ok(Looked::Recording(key, metadata)) => Seen::Recording(Found::new(path, key, &metadata)),
             Err(error) if is_gone(&error) => continue,
             Err(error) => Seen::Trouble { path, error },
         };
@@ -99,7 +108,7 @@ enum Looked {
     Nothing,
     Directory { oddity: bool },
     Oddity(FileKind),
-    Recording(ObjectKey, FileVersion),
+    Recording(ObjectKey, Metadata),
 }
 
 fn look(selection: &Selection, source: &Path, entry: &fs::DirEntry, path: &Path) -> io::Result<Looked> {
@@ -116,7 +125,7 @@ fn look(selection: &Selection, source: &Path, entry: &fs::DirEntry, path: &Path)
         (None, Some(key)) => {
             let metadata = entry.metadata()?; // of the name itself: lstat
             Ok(match FileKind::of(metadata.file_type()) {
-                None => Looked::Recording(key, version_of(&metadata)),
+                None => Looked::Recording(key, metadata),
                 Some(changed) => Looked::Oddity(changed),
             })
         }
