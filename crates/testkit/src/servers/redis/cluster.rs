@@ -43,7 +43,7 @@ impl RedisCluster {
         };
         let masters: Vec<_> = (0..count).map(|_| start()).collect();
         let replicas: Vec<_> = if with_replicas { (0..count).map(|_| start()).collect() } else { Vec::new() };
-        let cluster = Self { masters, replicas, buses: buses };
+        let cluster = Self { masters, replicas, buses };
         cluster.assign_slots();
         cluster.introduce();
         for (master, replica) in cluster.masters.iter().zip(&cluster.replicas) {
