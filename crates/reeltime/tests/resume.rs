@@ -184,16 +184,6 @@ fn an_upload_whose_answer_was_lost_with_the_process_is_found_and_used() {
     assert_at_rest(&world, &daemon);
 }
 
-fn forget_everything(world: &World) {
-    for suffix in ["", "-wal", "-shm", ".lock"] {
-        let mut file = world.state().into_os_string();
-        file.push(suffix);
-        if let Err(error) = fs::remove_file(&file) {
-            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{}", file.display());
-        }
-    }
-}
-
 #[test]
 fn a_lost_checkpoint_costs_time_and_no_recording() {
     for world in [World::s3("resume-forgotten"), World::local()] {
@@ -207,7 +197,7 @@ fn a_lost_checkpoint_costs_time_and_no_recording() {
         let recording = record_until(live.clone(), Style::Append, 3 * part, 2 * part);
         wait_part(&daemon, &live, 2);
         daemon.kill();
-        forget_everything(&world);
+        world.state.lose_everything();
 
         daemon.restart();
         recording.go_on();
