@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -72,6 +73,14 @@ impl StateStore {
         }
     }
 
+    /// Nothing can be written from now on, until the guard is dropped.
+    #[must_use]
+    pub(crate) fn take_away(&self) -> Away {
+        match self {
+            Self::Sqlite(path) => Away(sqlite::lock(path)),
+        }
+    }
+
     /// Takes the id of its upload from a stream, as if it had never been written down. Only
     /// while reeltime does not run.
     pub(crate) fn forget_upload_id(&self, stream: &str) {
@@ -85,8 +94,37 @@ impl StateStore {
     }
 }
 
+/// A state store that cannot be written, until this is dropped.
+pub(crate) struct Away(Child);
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take()); // the end of its input is the end of its lock
+        let ended = self.0.wait();
+        if !std::thread::panicking() {
+            assert!(ended.unwrap().success());
+        }
+    }
+}
+
 mod sqlite {
-    use super::{BTreeMap, Command, Path, Told, ToldPart, Value};
+    use super::{BTreeMap, BufRead, BufReader, Child, Command, Path, Stdio, Told, ToldPart, Value, Write};
+
+    /// A process that keeps everybody else from writing for as long as its input is open.
+    pub(super) fn lock(path: &Path) -> Child {
+        let mut child = Command::new("sqlite3")
+            .args(["-batch", "-bail", "-cmd", ".timeout 60000"])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run sqlite3 (Debian: apt-get install sqlite3): {error}"));
+        child.stdin.as_mut().unwrap().write_all(b"BEGIN IMMEDIATE;\nSELECT 'locked';\n").unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said.trim(), "locked", "{} can be locked", path.display());
+        child
+    }
 
     pub(super) fn streams(path: &Path) -> Vec<Told> {
         if !path.exists() {
