@@ -4,11 +4,12 @@
 //! back, and after a crash the store's own list of parts makes up for the rest. Only
 //! `completed` waits until it is durable, because a file may be deleted upon it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reeltime_core::{Input, Part, PartNumber, PartTable, State, StreamRecord};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::Outside;
@@ -24,6 +25,8 @@ const PROMPT_ATTEMPTS: u32 = 3;
 /// What the checkpoint knows of one stream. A clone knows the same.
 #[derive(Clone)]
 pub(super) struct Ledger {
+    /// Held from its reading until the write that builds upon it is answered: a record that is
+    /// owed and a newer one would take each other for another owner's.
     durable_state: Arc<Mutex<State>>,
     /// Counts the saves, so that an owed record makes way for a newer one.
     newest: Arc<AtomicU64>,
@@ -41,7 +44,7 @@ impl Ledger {
         running.spawn(async move {
             let mut backoff = Backoff::default();
             loop {
-                if let Some(answer) = ledger.write(&task, &record).await {
+                if let Some(answer) = ledger.write(&task, &record, turn).await {
                     return vec![answer];
                 }
                 let must_be_durable = record.state == State::Completed;
@@ -66,18 +69,23 @@ impl Ledger {
                 () = backoff.wait() => {}
                 () = task.stop.cancelled() => return,
             }
-            if self.newest.load(Ordering::SeqCst) != turn || self.write(&task, &record).await.is_some() {
+            if self.write(&task, &record, turn).await.is_some() {
                 return;
             }
         }
     }
 
-    /// One attempt; `None` if it must be repeated.
-    async fn write(&self, task: &Task, record: &StreamRecord) -> Option<Input> {
-        let from = *self.durable_state.lock().unwrap_or_else(PoisonError::into_inner);
+    /// One attempt; `None` if it must be repeated. A record that a newer one has overtaken is
+    /// not written any more.
+    async fn write(&self, task: &Task, record: &StreamRecord, turn: u64) -> Option<Input> {
+        let mut durable_state = self.durable_state.lock().await;
+        if self.newest.load(Ordering::SeqCst) != turn {
+            return Some(Input::Saved);
+        }
+        let from = *durable_state;
         match task.outside.checkpoint.transition(from, record).await {
             Ok(()) => {
-                *self.durable_state.lock().unwrap_or_else(PoisonError::into_inner) = record.state;
+                *durable_state = record.state;
                 if from != record.state {
                     task.tell(What::StateChanged { from, to: record.state });
                 }

@@ -2,12 +2,14 @@
 
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+mod state;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use testkit::daemon::{Daemon, LogLine, Running};
@@ -16,8 +18,10 @@ use testkit::proxy::{Logged, Op, Outcome, Proxy};
 use testkit::recorders::synthetic::{Finished, Recording, Style, Synthetic};
 use testkit::servers::{Moto, S3};
 
+pub(crate) use state::{StateStore, Told};
+
 /// For whatever should take a moment: generous, because a busy machine is no failure.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 
 pub(crate) const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
@@ -39,6 +43,7 @@ pub(crate) enum Destination {
 pub(crate) struct World {
     dir: TempDir,
     pub(crate) destination: Destination,
+    pub(crate) state: StateStore,
 }
 
 impl World {
@@ -46,7 +51,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("rec")).unwrap();
         let destination = destination(dir.path());
-        Self { dir, destination }
+        let state = StateStore::Sqlite(dir.path().join("state.db"));
+        Self { dir, destination, state }
     }
 
     /// Into a directory.
@@ -73,10 +79,6 @@ impl World {
     /// The path of a recording.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.recordings().join(name)
-    }
-
-    pub(crate) fn state(&self) -> PathBuf {
-        self.dir.path().join("state.db")
     }
 
     /// Somewhere beside the recordings.
@@ -108,10 +110,9 @@ impl World {
         let daemon = Daemon::run(program)
             .arg(self.recordings())
             .args(["--to", &self.to(), "--part-size", &self.part_bytes().to_string()])
-            .arg("--state")
-            .arg(self.state())
+            .args(["--state", &self.state.url()])
             .args(["--close-grace", "300ms", "--scan-interval", "1s", "--node", "test"])
-            .args(["--ffprobe", "/bin/false"]) // what is recorded here is no video
+            .env("REELTIME_FFPROBE", "/bin/false") // what is recorded here is mostly no video
             .env("REELTIME_TAIL_FLUSH", "off") // a flag says otherwise
             .env("REELTIME_LOG", "debug");
         match &self.destination {
@@ -132,7 +133,7 @@ impl World {
     /// Another command with this state.
     pub(crate) fn command(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reeltime"));
-        command.env_clear().env("HOME", self.dir.path()).env("REELTIME_STATE", self.state()).args(args);
+        command.env_clear().env("HOME", self.dir.path()).env("REELTIME_STATE", self.state.url()).args(args);
         command.output().unwrap()
     }
 
@@ -151,10 +152,47 @@ impl World {
         }
     }
 
+    /// What the checkpoint says of the stream of this file, if it has one.
+    pub(crate) fn told_of(&self, path: &Path) -> Option<Told> {
+        let mut streams = self.state.streams().into_iter().filter(|told| Path::new(&told.path) == path);
+        let told = streams.next();
+        let more: Vec<_> = streams.collect();
+        assert_eq!(more, [], "there is one stream of {}", path.display());
+        told
+    }
+
+    /// Waits until the checkpoint says this of the stream of a file.
+    #[track_caller]
+    pub(crate) fn wait_told(&self, what: &str, path: &Path, holds: impl Fn(&Told) -> bool) -> Told {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let told = self.told_of(path);
+            if let Some(told) = told.as_ref().filter(|told| holds(told)) {
+                return told.clone();
+            }
+            assert!(Instant::now() < deadline, "waited {DEADLINE:?} for {what}; the checkpoint says {told:#?}");
+            std::thread::sleep(Duration::from_millis(50)); // between two looks
+        }
+    }
+
+    /// Waits until the checkpoint says that the stream of a file is in this state.
+    #[track_caller]
+    pub(crate) fn wait_state(&self, path: &Path, state: &str) -> Told {
+        self.wait_told(&format!("{} to be {state}", path.display()), path, |told| told.state == state)
+    }
+
     pub(crate) fn sha256(&self, key: &str) -> Option<String> {
         match &self.destination {
             Destination::Local(dir) => dir.join(key).exists().then(|| sha256_of(dir.join(key))),
             Destination::S3 { bucket, s3, .. } => s3.sha256(bucket, key),
+        }
+    }
+
+    /// The bytes of an object.
+    pub(crate) fn bytes(&self, key: &str) -> Option<Vec<u8>> {
+        match &self.destination {
+            Destination::Local(dir) => fs::read(dir.join(key)).ok(),
+            Destination::S3 { bucket, s3, .. } => s3.get(bucket, key),
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod moto;
 pub mod port;
 pub mod process;
+pub mod redis;
 pub mod s3;
 mod signals;
 pub mod sigv4;
@@ -10,5 +11,6 @@ pub mod sigv4;
 pub use moto::Moto;
 pub use port::Port;
 pub use process::{Exited, Launch, Process};
+pub use redis::{Redis, RedisClient, RedisCluster, RedisOptions, Reply};
 pub use s3::S3;
 pub use sigv4::Credentials;

@@ -184,16 +184,6 @@ fn an_upload_whose_answer_was_lost_with_the_process_is_found_and_used() {
     assert_at_rest(&world, &daemon);
 }
 
-fn forget_everything(world: &World) {
-    for suffix in ["", "-wal", "-shm", ".lock"] {
-        let mut file = world.state().into_os_string();
-        file.push(suffix);
-        if let Err(error) = fs::remove_file(&file) {
-            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{}", file.display());
-        }
-    }
-}
-
 #[test]
 fn a_lost_checkpoint_costs_time_and_no_recording() {
     for world in [World::s3("resume-forgotten"), World::local()] {
@@ -207,7 +197,7 @@ fn a_lost_checkpoint_costs_time_and_no_recording() {
         let recording = record_until(live.clone(), Style::Append, 3 * part, 2 * part);
         wait_part(&daemon, &live, 2);
         daemon.kill();
-        forget_everything(&world);
+        world.state.lose_everything();
 
         daemon.restart();
         recording.go_on();
@@ -263,4 +253,67 @@ fn a_part_that_was_found_in_the_store_is_remembered_before_the_completion() {
     wait_completed(&daemon, &path);
     world.assert_identical(&finished);
     assert_eq!(world.sent("a.mp4"), [1, 1, 1]);
+}
+
+#[test]
+fn a_start_takes_up_every_stream_as_its_state_says() {
+    let world = World::s3("resume-states");
+    let [active, pending, missing, done] =
+        ["active.mp4", "pending.mp4", "missing.mp4", "done.mp4"].map(|n| world.path(n));
+    let held = world.proxy().inject(When::op(Op::CompleteMultipartUpload).key("pending.mp4"), Fault::Hold);
+    let mut daemon = world.start();
+    let done = Synthetic::into(done, Style::Append, S3_PART + 9).start().wait();
+    wait_completed(&daemon, &done.path);
+    let pending = Synthetic::into(pending, Style::Append, S3_PART + MIB).seed(2).start().wait();
+    held.wait_hits(1, DEADLINE);
+    let active = record_until(active, Style::Append, 2 * S3_PART, S3_PART + MIB);
+    let lost = record_until(missing, Style::Append, 2 * S3_PART, S3_PART + MIB);
+    wait_part(&daemon, active.path(), 1);
+    wait_part(&daemon, lost.path(), 1);
+    world.wait_told("part 1 to be remembered", active.path(), |told| told.parts.contains_key(&1));
+    world.wait_state(&pending.path, "pending_completion");
+    world.wait_state(&done.path, "completed");
+    daemon.kill();
+    world.proxy().heal();
+    fs::remove_file(lost.path()).unwrap();
+
+    daemon.restart();
+    daemon.wait_event_of("failed", lost.path(), DEADLINE);
+    let told = world.wait_state(lost.path(), "failed");
+    assert_eq!((told.reason.as_deref(), told.upload.as_str()), (Some("source_missing"), "none"));
+    wait_completed(&daemon, &pending.path);
+    active.go_on();
+    let active = active.wait();
+    wait_completed(&daemon, &active.path);
+    for finished in [&active, &pending, &done] {
+        world.assert_identical(finished);
+        assert_eq!(world.wait_state(&finished.path, "completed").reason, None);
+    }
+    assert_eq!(world.sent("active.mp4"), [1, 1]);
+    assert_eq!(world.sent("pending.mp4"), [1, 1]);
+    assert_eq!(world.sent("done.mp4"), [1, 1]);
+    assert_eq!((world.sha256("missing.mp4"), world.leftovers()), (None, vec![]));
+}
+
+#[test]
+fn killed_after_the_upload_was_created_and_before_any_part() {
+    let world = World::s3("resume-after-create");
+    let path = world.path("a.mp4");
+    let held = world.proxy().inject(When::op(Op::UploadPart), Fault::Hold);
+    let recording = record_until(path.clone(), Style::Append, S3_PART + MIB, S3_PART);
+    let mut daemon = world.start();
+    held.wait_hits(1, DEADLINE);
+    let told = world.wait_told("its upload to be remembered", &path, |told| told.upload == "open");
+    assert!(told.parts.is_empty(), "{told:?}");
+    daemon.kill();
+    world.proxy().heal();
+
+    daemon.restart();
+    recording.go_on();
+    let finished = recording.wait();
+    wait_completed(&daemon, &path);
+    world.assert_identical(&finished);
+    assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 1);
+    assert_eq!(world.uploads_used("a.mp4"), [told.upload_id.unwrap()].into());
+    assert_at_rest(&world, &daemon);
 }
