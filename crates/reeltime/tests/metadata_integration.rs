@@ -92,7 +92,10 @@ fn assert_valid(document: &Value) {
 }
 
 /// Type, codec and, of pictures, width and height of each stream.
-fn tracks(document: &Value) -> Vec<(String, String, Option<(u64, u64)>)> {
+/// Kind, codec, and width and height of a video.
+type Track = (String, String, Option<(u64, u64)>);
+
+fn tracks(document: &Value) -> Vec<Track> {
     let streams = document["probe"]["streams"].as_array().unwrap_or_else(|| panic!("no streams in {document:#}"));
     let text = |stream: &Value, name: &str| stream[name].as_str().unwrap().to_owned();
     streams
