@@ -5,6 +5,7 @@
 //! parts.
 
 pub mod lock;
+pub mod redis;
 pub mod sqlite;
 pub mod url;
 
