@@ -124,6 +124,10 @@ impl CheckpointStore for RedisStore {
         self.location.clone()
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn load(&self) -> Result<Vec<StreamRecord>, CheckpointError> {
         let mut records = Vec::new();
         for shard in self.layout.shards() {

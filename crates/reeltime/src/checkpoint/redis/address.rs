@@ -30,7 +30,7 @@ enum Place {
 
 /// Who connects.
 pub(super) enum Connector {
-    Server(Client),
+    Server(Box<Client>),
     Sentinel(Box<SentinelClient>),
     Cluster(Box<ClusterClient>),
 }
@@ -104,7 +104,7 @@ impl Address {
 
     pub(super) fn connector(&self) -> Result<Connector, RedisError> {
         Ok(match &self.place {
-            Place::Server(server) => Connector::Server(Client::open(server.clone())?),
+            Place::Server(server) => Connector::Server(Box::new(Client::open(server.clone())?)),
             Place::Cluster(nodes) => {
                 let client = ClusterClient::builder(nodes.iter().cloned())
                     .connection_timeout(CONNECT_TIMEOUT)

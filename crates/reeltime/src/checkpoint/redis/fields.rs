@@ -65,6 +65,7 @@ pub(super) fn fields_of(record: &StreamRecord) -> Fields {
     ]
 }
 
+#[allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps, reason = "the table above reads better so")]
 fn text(value: impl ToString) -> Option<Vec<u8>> {
     Some(value.to_string().into_bytes())
 }
