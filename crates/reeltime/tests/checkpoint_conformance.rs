@@ -318,3 +318,33 @@ impl Backend for Sqlite {
 }
 
 conformance!(sqlite, super::Sqlite::new());
+
+/// A server of its own, or a cluster.
+struct OnRedis<S> {
+    _server: S,
+    url: String,
+}
+
+impl OnRedis<testkit::servers::Redis> {
+    fn server() -> Self {
+        let server = testkit::servers::Redis::start();
+        Self { url: server.url(), _server: server }
+    }
+}
+
+impl OnRedis<testkit::servers::RedisCluster> {
+    fn cluster() -> Self {
+        let server = testkit::servers::RedisCluster::start();
+        Self { url: server.url(), _server: server }
+    }
+}
+
+#[async_trait]
+impl<S: Sync> Backend for OnRedis<S> {
+    async fn open(&self) -> Store {
+        reeltime::checkpoint::url::open(&self.url.parse().unwrap(), "recorder-1").await.unwrap()
+    }
+}
+
+conformance!(redis, super::OnRedis::server());
+conformance!(redis_cluster, super::OnRedis::cluster());

@@ -5,6 +5,7 @@
 //! parts.
 
 pub mod lock;
+pub mod redis;
 pub mod sqlite;
 pub mod url;
 
@@ -59,6 +60,11 @@ pub enum CheckpointError {
 pub trait CheckpointStore: Send + Sync + 'static {
     /// The store as a person would write it, without credentials.
     fn location(&self) -> String;
+
+    /// Whether several nodes have their streams in it. Each then takes up its own only.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// The records of all streams, of this node and of others, in any order.
     async fn load(&self) -> Result<Vec<StreamRecord>, CheckpointError>;

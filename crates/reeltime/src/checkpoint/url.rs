@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::redis::{Address, RedisStore};
 use super::sqlite::SqliteStore;
 use super::{CheckpointError, CheckpointStore};
 
@@ -16,8 +17,8 @@ pub enum StateUrl {
     /// A file of this machine: `sqlite:///file`, or a plain path. What follows `sqlite://` is
     /// the path as it is, without percent-encoding.
     Sqlite(PathBuf),
-    /// The URL of a Redis server or cluster, `redis://…` or `rediss://…`, with its
-    /// credentials: never print it, print the [`StateUrl`].
+    /// The URL of Redis, as a server, behind Sentinel or as a cluster, with its credentials:
+    /// never print it, print the [`StateUrl`].
     Redis(String),
 }
 
@@ -41,9 +42,15 @@ pub enum StateUrlError {
         /// What was given.
         given: String,
     },
-    /// `redis://` with nothing, or something unreadable, behind it.
-    #[error("the redis URL names no host, or is not UTF-8: it looks like redis://user:password@host:6379")]
-    NoHost,
+    /// `redis://` with something wrong behind it.
+    #[error(
+        "the redis URL cannot be used: {why}. It looks like redis://user:password@host:6379/0, \
+         redis+sentinel://sentinel:26379/master or redis+cluster://host:6379,host:6379"
+    )]
+    Redis {
+        /// What is wrong, without the credentials.
+        why: String,
+    },
 }
 
 impl StateUrl {
@@ -60,9 +67,10 @@ impl StateUrl {
                 Ok(Self::Sqlite(PathBuf::from(OsStr::from_bytes(rest))))
             }
             "sqlite" => Err(StateUrlError::NotAbsolute { given: given.to_string_lossy().into_owned() }),
-            "redis" | "rediss" => match given.to_str() {
-                Some(text) if !authority(text).1.is_empty() => Ok(Self::Redis(text.to_owned())),
-                _ => Err(StateUrlError::NoHost),
+            scheme if scheme.starts_with("redis") => match given.to_str().map(|text| (text, Address::parse(text))) {
+                Some((text, Ok(_))) => Ok(Self::Redis(text.to_owned())),
+                Some((_, Err(why))) => Err(StateUrlError::Redis { why }),
+                None => Err(StateUrlError::Redis { why: "it is not UTF-8".to_owned() }),
             },
             _ => Err(StateUrlError::UnknownScheme { scheme: scheme.to_owned() }),
         }
@@ -137,28 +145,30 @@ pub fn default_state_path(var: impl Fn(&str) -> Option<OsString>) -> Option<Path
 /// that is missing is created, with its directory.
 ///
 /// [`CheckpointError::Held`] if another process has the state file.
+///
+/// Redis is not waited for: while it is away, requests fail with [`CheckpointError::Outage`].
 pub async fn open(url: &StateUrl, node: &str) -> Result<Arc<dyn CheckpointStore>, CheckpointError> {
     let node = node.to_owned();
-    open_with(url, move |path| SqliteStore::open(&path, &node)).await
+    open_with(url, false, move |path| SqliteStore::open(&path, &node)).await
 }
 
 /// Opens a checkpoint store to look at it, whether or not its owner runs; writes are refused.
 /// A state file that is missing is an error.
 pub async fn open_read_only(url: &StateUrl) -> Result<Arc<dyn CheckpointStore>, CheckpointError> {
-    open_with(url, |path| SqliteStore::open_read_only(&path)).await
+    open_with(url, true, |path| SqliteStore::open_read_only(&path)).await
 }
 
 async fn open_with(
     url: &StateUrl,
+    read_only: bool,
     open_file: impl FnOnce(PathBuf) -> Result<SqliteStore, CheckpointError> + Send + 'static,
 ) -> Result<Arc<dyn CheckpointStore>, CheckpointError> {
     let path = match url {
         StateUrl::Sqlite(path) => path.clone(),
-        StateUrl::Redis(_) => {
-            return Err(CheckpointError::Unusable {
-                target: url.to_string(),
-                cause: "this reeltime is built without Redis: use sqlite:///file or a plain path as --state".to_owned(),
-            });
+        StateUrl::Redis(text) => {
+            let unusable = |cause| CheckpointError::Unusable { target: url.to_string(), cause };
+            let address = Address::parse(text).map_err(unusable)?;
+            return Ok(Arc::new(RedisStore::open(&address, url.to_string(), read_only)?));
         }
     };
     let opened = tokio::task::spawn_blocking(move || open_file(path)).await;
@@ -202,6 +212,12 @@ mod tests {
             let answer = refused(no_host);
             assert!(answer.contains("names no host") && !answer.contains("secret"), "{answer}");
         }
+        for odd in
+            ["redis://:sec/ret@@host", "redis://host?password=secret", "redis://u:secret@host/x", "redis+x://secret@h"]
+        {
+            let answer = refused(odd);
+            assert!(answer.contains("redis+cluster://") && !answer.contains("sec"), "{answer}");
+        }
     }
 
     #[test]
@@ -209,21 +225,13 @@ mod tests {
         for (given, shown) in [
             ("redis://host", "redis://host"),
             ("rediss://user:secret@host:6380/2", "rediss://host:6380/2"),
-            ("redis://:sec/ret@@host?password=secret", "redis://host"),
+            ("redis+cluster://u:secret@a:1,b:2?prefix=x:", "redis+cluster://a:1,b:2"),
+            ("redis-sentinel://u:secret@a,b/main/3", "redis-sentinel://a,b/main/3"),
         ] {
             let url: StateUrl = given.parse().unwrap();
             assert_eq!(url.to_string(), shown);
             assert_eq!(format!("{url:?}"), format!("StateUrl({shown})"));
             assert_eq!(url, StateUrl::Redis(given.to_owned()));
-        }
-    }
-
-    #[tokio::test]
-    async fn redis_is_recognised_and_refused_until_it_is_built_in() {
-        let url: StateUrl = "redis://user:secret@host".parse().unwrap();
-        for answer in [open(&url, "n").await.err(), open_read_only(&url).await.err()] {
-            let answer = answer.expect("it cannot be opened").to_string();
-            assert!(answer.contains("redis://host") && answer.contains("built without Redis"), "{answer}");
         }
     }
 

@@ -30,7 +30,10 @@ impl Supervisor {
     /// Takes up what the checkpoint knows.
     pub(super) async fn resume(&mut self) -> Result<(), CheckpointError> {
         let mut elsewhere = 0;
-        let mut records = self.outside.checkpoint.load().await?;
+        let mut records = self.records().await?;
+        if self.outside.checkpoint.is_shared() {
+            records.retain(|record| record.node == self.task.node);
+        }
         // Of a path the newest counts, what is completed before what has failed, and what is
         // unfinished before both. A temp name comes last: whether its final name is free is
         // known by then.
@@ -67,6 +70,26 @@ impl Supervisor {
             self.tell_notice(None, message, "they go on when reeltime is started with their directories");
         }
         Ok(())
+    }
+
+    /// What the checkpoint knows. One that is away is waited for: what to do is in it.
+    async fn records(&self) -> Result<Vec<StreamRecord>, CheckpointError> {
+        let mut has_told = false;
+        loop {
+            match self.outside.checkpoint.load().await {
+                Err(error @ CheckpointError::Outage { .. }) => {
+                    if !has_told {
+                        let hint = "reeltime begins when it is there; recordings are safe on the disk meanwhile";
+                        self.tell_notice(None, error.to_string(), hint);
+                        has_told = true;
+                    }
+                }
+                loaded => return loaded,
+            }
+            if self.stop.run_until_cancelled(tokio::time::sleep(REST)).await.is_none() {
+                return Ok(Vec::new());
+            }
+        }
     }
 
     /// A new recording.

@@ -1,0 +1,17 @@
+-- Creates a stream; the same stream again is replaced.
+-- KEYS: meta, parts, and the sets in the order of the states
+-- ARGV: state, its place among the sets, epoch, number of values, values of meta..., fields that are absent...
+local found = redis.call('HMGET', KEYS[1], 'state', 'epoch', 'node')
+if found[1] and (found[1] ~= ARGV[1] or found[2] ~= ARGV[3]) then
+  return found
+end
+local values = tonumber(ARGV[4])
+redis.call('HSET', KEYS[1], unpack(ARGV, 5, 4 + values))
+if 4 + values < #ARGV then
+  redis.call('HDEL', KEYS[1], unpack(ARGV, 5 + values))
+end
+if not found[1] then
+  redis.call('DEL', KEYS[2])
+end
+redis.call('SADD', KEYS[2 + tonumber(ARGV[2])], redis.call('HGET', KEYS[1], 'id'))
+return 1

@@ -1,0 +1,12 @@
+-- Removes a stream and its parts.
+-- KEYS: meta, parts, and the sets
+-- ARGV: epoch, id
+local found = redis.call('HMGET', KEYS[1], 'state', 'epoch', 'node')
+if found[1] and found[2] ~= ARGV[1] then
+  return found
+end
+redis.call('DEL', KEYS[1], KEYS[2])
+for at = 3, #KEYS do
+  redis.call('SREM', KEYS[at], ARGV[2])
+end
+return 1
