@@ -1,14 +1,18 @@
 //! Real servers that tests start, stop, kill, freeze and restart.
 
+mod garage;
+mod minio;
 pub mod moto;
 pub mod port;
 pub mod process;
 pub mod s3;
 mod signals;
 pub mod sigv4;
+pub mod store;
 
 pub use moto::Moto;
 pub use port::Port;
 pub use process::{Exited, Launch, Process};
 pub use s3::S3;
 pub use sigv4::Credentials;
+pub use store::Store;
