@@ -82,8 +82,7 @@ impl Settings {
                 region: variable("AWS_REGION").unwrap_or(any.region),
             },
             deadline: seconds.map_or(DEADLINE, Duration::from_secs),
-            tools: variable("REELTIME_TEST_TOOLS")
-                .map_or_else(|| caches().join("reeltime-test-tools"), PathBuf::from),
+            tools: variable("REELTIME_TEST_TOOLS").map_or_else(|| caches().join("reeltime-test-tools"), PathBuf::from),
             unavailable: unavailable.split_whitespace().map(str::to_owned).collect(),
             skipped: variable("REELTIME_TEST_SKIPPED").map(PathBuf::from),
         }
