@@ -2,7 +2,7 @@
 //!
 //! | variable | means | unset |
 //! |---|---|---|
-//! | `REELTIME_TEST_S3` | `minio`, `garage`, or the `http://` address of a store that runs | MinIO and Garage, both |
+//! | `REELTIME_TEST_S3` | `minio`, `garage`, or the `http://` address of a store that runs | `MinIO` and Garage, both |
 //! | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` | the credentials for that address | those of moto |
 //! | `REELTIME_TEST_DEADLINE_SECONDS` | how long a test waits for what should take a moment | 60 |
 //! | `REELTIME_TEST_TOOLS` | the directory with the servers that `scripts/install-test-tools` installed | below `$XDG_CACHE_HOME` or `~/.cache` |
