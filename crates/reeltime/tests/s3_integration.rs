@@ -273,7 +273,7 @@ fn no_part_of_a_wrong_size_reaches_the_store(store: &Store) {
         .start();
     assert_ne!(refused.wait_exit(DEADLINE).code(), Some(0));
     let said = fs::read_to_string(refused.log()).unwrap();
-    assert!(said.contains("--part-size") && said.contains("5"), "{said}");
+    assert!(said.contains("--part-size") && said.contains("5MiB"), "{said}");
     assert_eq!(world.writes(), 0);
 
     // A recorder that stops and goes on in the middle of parts: tails are sent and replaced.
