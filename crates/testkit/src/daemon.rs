@@ -58,6 +58,13 @@ impl Daemon {
         self
     }
 
+    /// Takes a variable away, inherited or set before.
+    #[must_use]
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.launch = self.launch.env_remove(name);
+        self
+    }
+
     /// Sets variables, such as those of a server.
     #[must_use]
     pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(mut self, vars: impl IntoIterator<Item = (K, V)>) -> Self {

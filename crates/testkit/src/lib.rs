@@ -21,6 +21,7 @@ pub mod proxy;
 pub mod recorders;
 pub mod samples;
 pub mod servers;
+pub mod settings;
 
 use std::path::{Path, PathBuf};
 

@@ -16,7 +16,7 @@ use testkit::daemon::{Daemon, LogLine, Running};
 use testkit::digest::sha256_of;
 use testkit::proxy::{Logged, Op, Outcome, Proxy};
 use testkit::recorders::synthetic::{Finished, Recording, Style, Synthetic};
-use testkit::servers::{Moto, S3};
+use testkit::servers::{Moto, S3, Store};
 
 pub(crate) use state::{StateStore, Told};
 
@@ -37,7 +37,7 @@ static MOTO: LazyLock<Moto> = LazyLock::new(Moto::start);
 #[allow(clippy::large_enum_variant)] // one a test
 pub(crate) enum Destination {
     Local(PathBuf),
-    S3 { bucket: String, s3: S3, proxy: Box<Proxy> },
+    S3 { bucket: String, s3: S3, proxy: Box<Proxy>, env: Vec<(String, String)> },
 }
 
 pub(crate) struct World {
@@ -69,7 +69,14 @@ impl World {
 
     pub(crate) fn s3_without_bucket(bucket: &str) -> Self {
         let proxy = Box::new(Proxy::before(&MOTO.address()));
-        Self::new(|_| Destination::S3 { bucket: bucket.to_owned(), s3: MOTO.s3(), proxy })
+        Self::new(|_| Destination::S3 { bucket: bucket.to_owned(), s3: MOTO.s3(), proxy, env: MOTO.env() })
+    }
+
+    /// Into the bucket of a real store, behind a proxy.
+    pub(crate) fn on(store: &Store) -> Self {
+        let proxy = Box::new(Proxy::before(store.address()));
+        let bucket = store.bucket().to_owned();
+        Self::new(|_| Destination::S3 { bucket, s3: store.s3(), proxy, env: store.env() })
     }
 
     pub(crate) fn recordings(&self) -> PathBuf {
@@ -117,7 +124,7 @@ impl World {
             .env("REELTIME_LOG", "debug");
         match &self.destination {
             Destination::Local(_) => daemon,
-            Destination::S3 { proxy, .. } => daemon.envs(proxy.env_of(MOTO.env())),
+            Destination::S3 { proxy, env, .. } => daemon.envs(proxy.env_of(env.clone())),
         }
     }
 

@@ -130,7 +130,7 @@ impl Ffmpeg {
 
 /// The ffmpeg in `PATH`.
 pub(crate) fn program() -> PathBuf {
-    find_program("REELTIME_FFMPEG", "target/test-tools/bin/ffmpeg", "ffmpeg")
+    find_program("REELTIME_FFMPEG", "bin/ffmpeg", "ffmpeg")
 }
 
 /// A recording under way. Dropping it kills ffmpeg, which leaves the file unfinished.

@@ -1,5 +1,7 @@
 //! Real servers that tests start, stop, kill, freeze and restart.
 
+mod garage;
+mod minio;
 pub mod moto;
 pub mod port;
 pub mod process;
@@ -7,6 +9,7 @@ pub mod redis;
 pub mod s3;
 mod signals;
 pub mod sigv4;
+pub mod store;
 
 pub use moto::Moto;
 pub use port::Port;
@@ -14,3 +17,4 @@ pub use process::{Exited, Launch, Process};
 pub use redis::{Redis, RedisClient, RedisCluster, RedisOptions, Reply};
 pub use s3::S3;
 pub use sigv4::Credentials;
+pub use store::Store;

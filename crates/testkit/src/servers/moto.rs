@@ -59,7 +59,7 @@ impl Moto {
     /// Starts a server and returns when it answers. The program is `$REELTIME_MOTO_SERVER`, or
     /// what `scripts/install-test-tools` installed, or the one in `PATH`.
     pub fn start() -> Self {
-        let program = find_program("REELTIME_MOTO_SERVER", "target/test-tools/moto/bin/moto_server", "moto_server");
+        let program = find_program("REELTIME_MOTO_SERVER", "moto/bin/moto_server", "moto_server");
         let launch = |port: &Port| {
             let launch = Launch::new(&program);
             let corrections = launch.home().to_path_buf();

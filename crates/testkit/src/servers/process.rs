@@ -409,15 +409,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Finds a program: in the variable `var`, else below the workspace, else in `PATH`.
+/// Finds a program: in the variable `var`, else among the installed tools, else in `PATH`.
 /// Panics with what to do if there is none.
-pub(crate) fn find_program(var: &str, in_workspace: &str, name: &str) -> PathBuf {
+pub(crate) fn find_program(var: &str, in_tools: &str, name: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(var) {
         let path = PathBuf::from(path);
         assert!(path.is_file(), "{var} names {}, which is no file", path.display());
         return path;
     }
-    let installed = crate::workspace_root().join(in_workspace);
+    let installed = crate::settings::Settings::get().tools.join(in_tools);
     let in_path = std::env::var_os("PATH").unwrap_or_default();
     let candidates = std::iter::once(installed).chain(std::env::split_paths(&in_path).map(|entry| entry.join(name)));
     candidates

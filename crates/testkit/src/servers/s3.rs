@@ -78,9 +78,19 @@ impl S3 {
         self.call("GET", "", "", &[], &[], &[]).is_ok_and(|response| response.status < 500)
     }
 
+    /// Whether the store serves these credentials: lists their buckets.
+    pub fn serves(&self) -> bool {
+        self.call("GET", "", "", &[], &[], &[]).is_ok_and(|response| response.status == 200)
+    }
+
     /// Creates a bucket.
     pub fn create_bucket(&self, bucket: &str) {
         self.expect("PUT", bucket, "", &[], &[]);
+    }
+
+    /// Deletes an empty bucket.
+    pub fn delete_bucket(&self, bucket: &str) {
+        self.expect("DELETE", bucket, "", &[], &[]);
     }
 
     /// Stores an object.
@@ -153,12 +163,20 @@ impl S3 {
         })
     }
 
-    /// All unfinished uploads of a bucket.
+    /// All unfinished uploads of a bucket. `MinIO` lists none of them this way.
     pub fn uploads(&self, bucket: &str) -> Vec<UploadEntry> {
+        self.uploads_of(bucket, "")
+    }
+
+    /// The unfinished uploads of keys that begin with `prefix`; with `MinIO` of this key.
+    pub fn uploads_of(&self, bucket: &str, prefix: &str) -> Vec<UploadEntry> {
         let mut all = Vec::new();
         let mut marker: Option<(String, String)> = None;
         loop {
             let mut query = vec![("uploads", ""), ("encoding-type", "url")];
+            if !prefix.is_empty() {
+                query.push(("prefix", prefix));
+            }
             if let Some((key, id)) = &marker {
                 query.extend([("key-marker", key.as_str()), ("upload-id-marker", id.as_str())]);
             }

@@ -128,7 +128,9 @@ impl Failure {
 
     /// Whether fresh credentials may help.
     pub(super) fn may_be_about_credentials(&self) -> bool {
+        // Garage answers an unknown key with AccessDenied.
         const CODES: &[&str] = &[
+            "AccessDenied",
             "ExpiredToken",
             "ExpiredTokenException",
             "InvalidAccessKeyId",
