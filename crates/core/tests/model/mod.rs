@@ -275,7 +275,12 @@ impl World {
                 return;
             }
             11 if self.chance.one_in(4) => {
-                let inode = 10 + self.chance.below(3);
+                // Not that of a file that is still there, or that is still held open.
+                let mut inode = 10 + self.chance.below(3);
+                let in_use = [Some(file.inode), self.unlinked.as_ref().map(|held| held.inode)];
+                while in_use.contains(&Some(inode)) {
+                    inode += 3;
+                }
                 let other = File { bytes: vec![3; 7], mtime_ms: stamp, ctime_ms: stamp, inode };
                 let old = self.file.replace(other);
                 self.writer_open = false;
