@@ -91,8 +91,7 @@ fn assert_valid(document: &Value) {
     }
 }
 
-/// Type, codec and, of pictures, width and height of each stream.
-/// Kind, codec, and width and height of a video.
+/// Type, codec and, of pictures, width and height of a stream.
 type Track = (String, String, Option<(u64, u64)>);
 
 fn tracks(document: &Value) -> Vec<Track> {
