@@ -23,7 +23,9 @@ pub use checksum::Crc64Nvme;
 pub use file::{FileVersion, Observation, Writers};
 pub use ids::{ByteRange, PartNumber, StreamId, Tick, WallTime};
 pub use key::{ObjectKey, temp_suffix_of};
-pub use machine::{Action, Input, Now, ObjectFacts, PendingUpload, Policy, RemotePart, StreamMachine, WholeObject};
+pub use machine::{
+    Action, Input, Now, ObjectFacts, Origin, PendingUpload, Policy, RemotePart, StreamMachine, WholeObject,
+};
 pub use part_plan::{Limits, PartPlan, PlanKind};
 pub use part_table::{Part, PartTable};
 pub use record::{StreamRecord, UploadState};

@@ -28,14 +28,18 @@ mod messages;
 mod patience;
 mod reconcile;
 mod sight;
+mod survey;
 
-pub use messages::{Action, Input, Now, ObjectFacts, PendingUpload, Policy, RemotePart, WholeObject};
+pub use messages::{Action, Input, Now, ObjectFacts, Origin, PendingUpload, Policy, RemotePart, WholeObject};
 
 use std::collections::BTreeMap;
 
-use crate::{ByteRange, FileVersion, PartNumber, PartTable, Reason, State, StreamRecord, Tick, UploadState, Writers};
+use crate::{
+    ByteRange, FileVersion, Part, PartNumber, PartTable, Reason, State, StreamRecord, Tick, UploadState, Writers,
+};
 use patience::Patience;
 use sight::{Ending, Sight};
+use survey::Survey;
 
 /// Decides about one stream.
 #[derive(Clone, Debug)]
@@ -44,6 +48,10 @@ pub struct StreamMachine {
     record: StreamRecord,
     /// The record has changed since it was last given to the checkpoint.
     unsaved: bool,
+    /// The checkpoint does not have the stream: it is created, not saved.
+    unknown: bool,
+    /// Parts that were found in the store and that the checkpoint does not have.
+    unnoted: Vec<(PartNumber, Part)>,
     table: PartTable,
     sight: Sight,
     course: Course,
@@ -55,6 +63,10 @@ pub struct StreamMachine {
     verifying: BTreeMap<PartNumber, String>,
     /// What the store holds must be asked before anything is sent (after a restart).
     unreconciled: bool,
+    /// What the store may have of the stream without the checkpoint knowing.
+    survey: Survey,
+    /// An object that may be this recording already.
+    found: Option<ObjectFacts>,
     /// The store has said that the upload is gone: completed, aborted or expired.
     upload_doubted: bool,
     /// The file has ended in this version.
@@ -93,6 +105,7 @@ enum Course {
 /// A request of which only one is under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Request {
+    Create,
     Save,
     CreateUpload,
     ListUploads,
@@ -100,6 +113,8 @@ enum Request {
     Complete,
     PutObject,
     Head,
+    CompareObject,
+    Survey,
     Abort,
     Describe,
 }
@@ -131,16 +146,34 @@ const MAX_REFUSALS: u32 = 3;
 const MAX_LIST_DENIALS: u32 = 5;
 
 impl StreamMachine {
-    /// A machine for a new stream, or for one that is restored from its checkpoint.
+    /// A machine for a new stream, which the checkpoint does not have yet.
     ///
-    /// `table` holds the parts of the record's generation. `temp_name`: the file's name has a
-    /// temp suffix.
-    pub fn new(policy: Policy, record: StreamRecord, table: PartTable, temp_name: bool) -> Self {
+    /// `temp_name`: the file's name has a temp suffix.
+    pub fn new(policy: Policy, record: StreamRecord, temp_name: bool, origin: Origin) -> Self {
+        let survey = match origin {
+            Origin::Appeared => Survey::Done,
+            Origin::Present => Survey::Object,
+        };
+        Self { unsaved: true, unknown: true, survey, ..Self::restored(policy, record, PartTable::default(), temp_name) }
+    }
+
+    /// A machine for a stream as its checkpoint has it; that may be behind.
+    ///
+    /// `table` holds the parts of the record's generation.
+    pub fn restored(policy: Policy, record: StreamRecord, table: PartTable, temp_name: bool) -> Self {
         let seed = record.id.0.as_u64_pair();
         let unreconciled = record.upload != UploadState::None || record.state == State::PendingCompletion;
+        // An upload may have been begun that the checkpoint did not get to know.
+        let survey = match (&record.upload, record.state) {
+            (UploadState::None, State::PendingCompletion) => Survey::Uploads, // the object is asked for anyway
+            (UploadState::None, _) => Survey::Object,
+            _ => Survey::Done,
+        };
         Self {
             policy,
             unsaved: false,
+            unknown: false,
+            unnoted: Vec::new(),
             table,
             sight: Sight::new(temp_name),
             course: Course::Going,
@@ -148,6 +181,8 @@ impl StreamMachine {
             sending: BTreeMap::new(),
             verifying: BTreeMap::new(),
             unreconciled,
+            survey,
+            found: None,
             upload_doubted: false,
             ended: None,
             last_look: LastLook::Needed,
@@ -217,6 +252,12 @@ impl StreamMachine {
             Input::LeaseLost => {
                 self.course = Course::Finished;
                 self.request = None;
+            }
+            Input::Forgotten => {
+                if self.request != Some(Request::Create) {
+                    self.unknown = true;
+                    self.unsaved = true;
+                }
             }
             Input::PartStored { number, generation, part } => {
                 self.patience.succeeded();
@@ -298,6 +339,7 @@ impl StreamMachine {
         if self.unsaved && self.request.is_none() {
             self.save(out);
         }
+        self.note(out);
         match self.patience.wait(now.tick) {
             Some(until) => wake.at(until),
             None => self.advance(now, &mut wake, out),
@@ -309,6 +351,7 @@ impl StreamMachine {
         if self.unsaved && self.request.is_none() {
             self.save(out);
         }
+        self.note(out);
         if let Some(at) = wake.0
             && self.wake_at != Some(at)
         {
@@ -339,8 +382,23 @@ impl StreamMachine {
         if self.record.state != State::Completed {
             self.record.size_bytes = self.size_bytes();
         }
-        self.request = Some(Request::Save);
-        out.push(Action::Save(Box::new(self.record.clone())));
+        let record = Box::new(self.record.clone());
+        if std::mem::take(&mut self.unknown) {
+            self.unnoted.clear();
+            let parts = self.table.iter().map(|(number, part)| (number, part.clone())).collect();
+            self.ask(Request::Create, Action::Create { record, parts }, out);
+        } else {
+            self.ask(Request::Save, Action::Save(record), out);
+        }
+    }
+
+    /// Has the checkpoint told of parts that were found. One that does not have the stream gets
+    /// them with it.
+    fn note(&mut self, out: &mut Vec<Action>) {
+        if !self.unnoted.is_empty() && !self.unknown {
+            let parts = std::mem::take(&mut self.unnoted);
+            out.push(Action::Note { generation: self.record.generation, parts });
+        }
     }
 
     fn set_state(&mut self, state: State) {

@@ -45,6 +45,19 @@ impl State {
             _ => true,
         }
     }
+
+    /// The states that lead from here to `to`, which is the last one: those in between were
+    /// passed while nobody could write them down.
+    pub fn way_to(self, to: Self) -> Vec<Self> {
+        let mut way = Vec::new();
+        let mut at = self;
+        while !at.may_become(to) {
+            at = if at == Self::Active { Self::PendingCompletion } else { Self::Active };
+            way.push(at);
+        }
+        way.push(to);
+        way
+    }
 }
 
 impl fmt::Display for State {
@@ -169,6 +182,22 @@ mod tests {
             ]
         );
         assert!(State::ALL.into_iter().all(|state| state.may_become(state)));
+    }
+
+    #[test]
+    fn states_that_were_passed_unseen_are_passed_one_after_the_other() {
+        assert_eq!(Active.way_to(Active), [Active]);
+        assert_eq!(Active.way_to(Completed), [PendingCompletion, Completed]);
+        assert_eq!(Failed.way_to(Completed), [Active, PendingCompletion, Completed]);
+        assert_eq!(Completed.way_to(Failed), [Active, Failed]);
+        for (from, to) in State::ALL.into_iter().flat_map(|from| State::ALL.into_iter().map(move |to| (from, to))) {
+            let mut at = from;
+            for next in from.way_to(to) {
+                assert!(at.may_become(next), "{from} to {to}: {at} may not become {next}");
+                at = next;
+            }
+            assert_eq!(at, to);
+        }
     }
 
     #[test]

@@ -59,6 +59,13 @@ pub enum What {
         /// Whether they are the same.
         matches: bool,
     },
+    /// An object that was found in the store was compared with the file.
+    Compared {
+        /// How many bytes.
+        size_bytes: u64,
+        /// Whether they are the same.
+        matches: bool,
+    },
     /// The object is stored, verified, described and remembered.
     Completed {
         /// Its size.
@@ -101,6 +108,7 @@ impl What {
             Self::PartStored { .. } => "part_stored",
             Self::StateChanged { .. } => "state_changed",
             Self::Verified { .. } => "verified",
+            Self::Compared { .. } => "compared",
             Self::Completed { .. } => "completed",
             Self::Failed { .. } => "failed",
             Self::Retrying { .. } => "retrying",

@@ -8,17 +8,20 @@
 //! It can be dropped at any moment: the machine is built again from the checkpoint. An orderly
 //! stop lets requests under way end, because that saves sending their parts again.
 
+mod comparing;
 mod disposal;
 mod hands;
+mod ledger;
 mod looking;
 mod saving;
 
-pub(crate) use saving::{create, load_parts};
+pub(crate) use saving::{claim, create, load_parts};
 
+use std::path::Path;
 use std::sync::Arc;
 
 use reeltime_core::{
-    Action, Input, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble, Writers,
+    Action, Input, Origin, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble, Writers,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -66,6 +69,12 @@ pub struct Outside {
     pub once: bool,
 }
 
+impl Outside {
+    fn is_temp_name(&self, path: &Path) -> bool {
+        reeltime_core::temp_suffix_of(path, &self.temp_suffixes).is_some()
+    }
+}
+
 /// A place for a stream of the backlog, if it needs one.
 pub type Place = Option<OwnedSemaphorePermit>;
 
@@ -75,6 +84,7 @@ pub struct StreamProcessor {
     machine: StreamMachine,
     hands: Hands,
     inbox: mpsc::UnboundedReceiver<Input>,
+    late: mpsc::UnboundedReceiver<Input>,
     running: JoinSet<Vec<Input>>,
     wake_at: Option<Tick>,
     /// What went wrong last and is being waited out.
@@ -95,25 +105,52 @@ enum End {
 }
 
 impl StreamProcessor {
-    /// A processor for a stream that the checkpoint knows. `inbox` brings hints. The `place`
-    /// is given back as soon as the recording is seen to be live: it would be held for as long
-    /// as that lasts.
-    pub fn new(
+    /// A processor for a new stream, which the checkpoint does not have yet. `inbox` brings
+    /// hints. The `place` is given back as soon as the recording is seen to be live: it would be
+    /// held for as long as that lasts.
+    pub fn begin(
+        outside: Outside,
+        record: StreamRecord,
+        origin: Origin,
+        inbox: mpsc::UnboundedReceiver<Input>,
+        place: Place,
+    ) -> Self {
+        let temp_name = outside.is_temp_name(&record.path);
+        let machine = StreamMachine::new(outside.policy, record, temp_name, origin);
+        Self::of(outside, machine, None, inbox, place)
+    }
+
+    /// A processor for a stream as the checkpoint has it.
+    pub fn resume(
         outside: Outside,
         record: StreamRecord,
         table: PartTable,
         inbox: mpsc::UnboundedReceiver<Input>,
         place: Place,
     ) -> Self {
-        let temp_name = reeltime_core::temp_suffix_of(&record.path, &outside.temp_suffixes).is_some();
-        let hands = Hands::new(outside.clone(), &record);
+        let known = record.state;
+        let temp_name = outside.is_temp_name(&record.path);
+        let machine = StreamMachine::restored(outside.policy, record, table, temp_name);
+        Self::of(outside, machine, Some(known), inbox, place)
+    }
+
+    fn of(
+        outside: Outside,
+        machine: StreamMachine,
+        known: Option<State>,
+        inbox: mpsc::UnboundedReceiver<Input>,
+        place: Place,
+    ) -> Self {
+        let record = machine.record();
+        let (later, late) = mpsc::unbounded_channel();
+        let hands = Hands::new(outside.clone(), record, known, later);
         let announced = (record.state == State::Completed).then_some(record.generation);
-        let machine = StreamMachine::new(outside.policy, record, table, temp_name);
         Self {
             outside,
             machine,
             hands,
             inbox,
+            late,
             running: JoinSet::new(),
             wake_at: None,
             trouble: None,
@@ -138,6 +175,7 @@ impl StreamProcessor {
                     Ok(inputs) => inputs.into_iter().for_each(|input| self.give(input)),
                     Err(error) => self.request_died(&error),
                 },
+                Some(input) = self.late.recv() => self.give(input),
                 Some(hint) = self.inbox.recv(), if !self.stopping => self.give(hint),
                 () = until(self.wake_at), if !self.stopping => {
                     self.wake_at = None;
@@ -165,7 +203,7 @@ impl StreamProcessor {
                 Action::GivenUp(reason) => self.end = Some(End::GivenUp(reason)),
                 Action::Retire => self.end = Some(End::Left),
                 // While stopping, only what is already so is written down.
-                action if self.stopping && !matches!(action, Action::Save(_)) => {}
+                action if self.stopping && !is_written_down(&action) => {}
                 action => self.hands.begin(action, self.machine.record(), &mut self.running),
             }
         }
@@ -226,6 +264,7 @@ impl StreamProcessor {
 
     async fn finish(mut self) -> StreamRecord {
         self.running.shutdown().await;
+        self.hands.close();
         let record = self.machine.record().clone();
         match self.end.unwrap_or(End::Left) {
             End::Done => {
@@ -248,6 +287,11 @@ impl StreamProcessor {
         }
         record
     }
+}
+
+/// Whether an action writes to the checkpoint.
+const fn is_written_down(action: &Action) -> bool {
+    matches!(action, Action::Create { .. } | Action::Save(_) | Action::Note { .. })
 }
 
 /// What a stream waits for, in a word, as the API shows it.

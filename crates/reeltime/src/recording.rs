@@ -116,6 +116,13 @@ pub struct Identity {
     born: Option<SystemTime>,
 }
 
+impl Identity {
+    /// Whether the file surely did not exist at that time.
+    pub fn is_born_after(&self, time: SystemTime) -> bool {
+        self.born.is_some_and(|born| born > time)
+    }
+}
+
 /// The identity that metadata tells.
 pub fn identity_of(metadata: &Metadata) -> Identity {
     Identity { device: metadata.dev(), inode: metadata.ino(), born: metadata.created().ok() }

@@ -14,9 +14,9 @@ mod streams;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use reeltime_core::{Input, PartPlan, Reason, State, StreamId, StreamRecord};
+use reeltime_core::{Input, Origin, PartPlan, Reason, State, StreamId, StreamRecord};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -77,10 +77,14 @@ pub struct Supervisor {
     told: HashSet<PathBuf>,
     /// Sources that have been scanned once.
     scanned: HashSet<PathBuf>,
+    /// When this process began to look.
+    began: SystemTime,
     /// With `once`: nothing was left to do, and a last scan is looking whether that is true.
     last_scan: bool,
     /// Recordings that failed, and places that could not be read, in this run.
     failures: u64,
+    /// Why the work cannot go on.
+    fatal: Option<CheckpointError>,
     stop: CancellationToken,
 }
 
@@ -99,13 +103,17 @@ impl Supervisor {
             backlog: Arc::new(Semaphore::new(BACKLOG_AT_ONCE)),
             told: HashSet::new(),
             scanned: HashSet::new(),
+            began: SystemTime::now(),
             last_scan: false,
             failures: 0,
+            fatal: None,
             stop,
         }
     }
 
     /// Works until it is stopped or, with `once`, until everything is completed or has failed.
+    /// [`CheckpointError::Held`] if another process with the name of this node has taken its
+    /// streams over.
     ///
     /// After a stop nothing is read any more, and what is under way gets a bounded time to end.
     pub async fn run(
@@ -119,6 +127,9 @@ impl Supervisor {
             self.readiness.round();
             if self.task.once && self.is_all_done() {
                 break true;
+            }
+            if self.fatal.is_some() {
+                break false;
             }
             tokio::select! {
                 () = self.stop.cancelled() => break false,
@@ -141,6 +152,9 @@ impl Supervisor {
         };
         drop(watcher);
         self.wind_down().await;
+        if let Some(error) = self.fatal {
+            return Err(error);
+        }
         Ok(Ended { failures: self.failures, is_done })
     }
 
@@ -199,8 +213,7 @@ impl Supervisor {
 
     /// Looks at one path, as a scan would.
     async fn look(&mut self, path: &Path) {
-        let Some(source) = self.source_of(path) else { return };
-        let Some(key) = self.task.selection.key(&source, path) else { return };
+        let Some((source, key)) = self.recording_at(path) else { return };
         match path.symlink_metadata() {
             Ok(metadata) if metadata.is_file() => {
                 self.found(&source, Found::new(path.to_owned(), key, &metadata)).await;
@@ -262,7 +275,11 @@ impl Supervisor {
                 let id = *id;
                 self.revive(id, found).await;
             }
-            None => self.begin(source, found),
+            None => {
+                let origin =
+                    if found.identity.is_born_after(self.began) { Origin::Appeared } else { Origin::Present };
+                self.begin(source, found, origin);
+            }
         }
     }
 
@@ -296,7 +313,9 @@ impl Supervisor {
                 // Whatever was hinted at meanwhile.
                 self.look(&record.path).await;
             }
-            State::Active | State::PendingCompletion => self.take_up_again(record.id, &path).await,
+            State::Active | State::PendingCompletion => {
+                self.take_up_again(record.id, &path, Some(record.epoch)).await;
+            }
         }
     }
 
@@ -307,7 +326,7 @@ impl Supervisor {
         let message = format!("the work on a stream ended early: {error}");
         self.tell_notice(Some(path.clone()), message, "this is a bug; the stream goes on from its checkpoint");
         self.index.remove(&path);
-        self.take_up_again(id, &path).await;
+        self.take_up_again(id, &path, None).await;
     }
 
     fn source_of(&self, path: &Path) -> Option<PathBuf> {

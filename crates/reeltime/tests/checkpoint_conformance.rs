@@ -40,6 +40,14 @@ fn stale(answer: Result<(), CheckpointError>) -> String {
     }
 }
 
+/// The answer is that there is no such stream.
+fn unknown<T: std::fmt::Debug>(answer: Result<T, CheckpointError>) {
+    match answer {
+        Err(CheckpointError::Unknown { .. }) => {}
+        other => panic!("expected Unknown, not {other:?}"),
+    }
+}
+
 mod bodies {
     use super::*;
 
@@ -98,8 +106,7 @@ mod bodies {
     pub(super) async fn a_transition_from_elsewhere_is_refused(backend: &impl Backend) {
         let store = backend.open().await;
         let pending = moved(&record(1), State::PendingCompletion);
-        let found = stale(store.transition(State::Active, &pending).await);
-        assert!(found.contains("no such stream"), "{found}");
+        unknown(store.transition(State::Active, &pending).await);
         assert_eq!(all(&store).await, [], "a transition creates nothing");
 
         store.create(&record(1)).await.unwrap();
@@ -156,10 +163,37 @@ mod bodies {
         assert_eq!(parts(&store, &record(1)).await, [(2, part(2)), (3, part(3))]);
     }
 
+    pub(super) async fn who_claims_a_stream_is_its_only_owner(backend: &impl Backend) {
+        let store = backend.open().await;
+        unknown(store.claim(record(1).id, 3, "b").await);
+        store.create(&record(1)).await.unwrap();
+        store.record_part(record(1).id, 3, 1, nth(1), &part(1)).await.unwrap();
+        assert_eq!(store.claim(record(1).id, 3, "b").await.unwrap(), 4);
+        let claimed = StreamRecord { epoch: 4, node: "b".to_owned(), ..record(1) };
+        assert_eq!(all(&store).await, std::slice::from_ref(&claimed), "nothing else has changed");
+        assert_eq!(parts(&store, &claimed).await, [(1, part(1))]);
+
+        let pending = moved(&record(1), State::PendingCompletion);
+        for answer in [
+            store.claim(record(1).id, 3, "c").await.map(drop),
+            store.claim(record(1).id, 5, "c").await.map(drop),
+            store.create(&record(1)).await,
+            store.transition(State::Active, &pending).await,
+            store.record_part(record(1).id, 3, 1, nth(2), &part(2)).await,
+            store.forget(record(1).id, 3).await,
+        ] {
+            let found = stale(answer);
+            assert!(found.contains("epoch 4") && found.contains("node b"), "{found}");
+        }
+        assert_eq!(all(&store).await, std::slice::from_ref(&claimed), "the old owner changes nothing");
+        assert_eq!(parts(&store, &claimed).await, [(1, part(1))]);
+        store.transition(State::Active, &moved(&claimed, State::PendingCompletion)).await.unwrap();
+        store.record_part(record(1).id, 4, 1, nth(2), &part(2)).await.unwrap();
+    }
+
     pub(super) async fn a_part_of_a_stranger_is_refused(backend: &impl Backend) {
         let store = backend.open().await;
-        let found = stale(store.record_part(record(1).id, 3, 1, nth(1), &part(1)).await);
-        assert!(found.contains("no such stream"), "{found}");
+        unknown(store.record_part(record(1).id, 3, 1, nth(1), &part(1)).await);
         store.create(&record(1)).await.unwrap();
         for epoch in [2, 4] {
             let found = stale(store.record_part(record(1).id, epoch, 1, nth(1), &part(1)).await);
@@ -281,7 +315,8 @@ macro_rules! conformance {
             what_only_looks_like_a_repetition_is_refused
             a_part_replaces_the_one_with_its_number
             parts_of_another_generation_are_not_loaded
-            a_part_of_a_stranger_is_refused
+            who_claims_a_stream_is_its_only_owner
+        a_part_of_a_stranger_is_refused
             a_forgotten_stream_is_gone_with_its_parts
             reopening_sees_everything
             many_streams_at_once_lose_no_update

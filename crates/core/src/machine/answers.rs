@@ -8,11 +8,14 @@ impl StreamMachine {
     pub(super) fn answered(&mut self, answer: Input, now: Now) {
         let Some(request) = self.request.take() else { return };
         match (request, answer) {
-            (Request::Save, Input::Saved) => {}
+            (Request::Create | Request::Save, Input::Saved) => {}
             (Request::CreateUpload, Input::UploadCreated { upload_id }) => {
                 self.record.upload = UploadState::Open { id: upload_id };
                 self.unsaved = true;
             }
+            (Request::Survey, Input::HeadAnswered(facts)) => self.object_found(facts),
+            (Request::Survey, Input::UploadsListed(uploads)) => self.uploads_found(uploads),
+            (Request::Survey, Input::PartsListed(parts)) => self.parts_found(Some(parts)),
             (Request::ListUploads, Input::UploadsListed(uploads)) => self.uploads_listed(uploads),
             (Request::ListParts, Input::PartsListed(parts)) => self.parts_listed(parts),
             (Request::Abort, Input::UploadAborted) => {
@@ -27,7 +30,10 @@ impl StreamMachine {
                 }
                 self.object_made(Some(etag), now);
             }
-            (Request::Head, Input::HeadAnswered(facts)) => self.head_answered(facts.as_ref(), now),
+            (Request::Head, Input::HeadAnswered(facts)) => self.head_answered(facts, now),
+            (Request::CompareObject, Input::ObjectCompared { parts, read_at }) => {
+                self.object_compared(parts, read_at, now);
+            }
             (Request::Describe, Input::Described) => self.object = ObjectState::Described,
             (request, _) => self.request = Some(request),
         }
@@ -37,7 +43,12 @@ impl StreamMachine {
     pub(super) fn request_failed(&mut self, trouble: Trouble, now: Tick) {
         let Some(request) = self.request.take() else { return };
         match (request, trouble) {
+            (Request::Create, _) => {
+                self.unknown = true;
+                self.unsaved = true;
+            }
             (Request::Save, _) => self.unsaved = true,
+            (Request::Survey, _) => return self.survey_failed(trouble, now),
             (Request::CreateUpload, Trouble::Denied | Trouble::Refused) => {}
             // The upload may have been begun: it is looked for before another one is asked for.
             (Request::CreateUpload, _) => self.unreconciled = true,

@@ -31,7 +31,8 @@ impl StreamMachine {
                 }
             }
             ObjectState::Described => {
-                if self.record.state != State::Completed {
+                // While it was described, the file may have gone on and ended once more.
+                if self.is_proven(ended, now, out) && self.record.state != State::Completed {
                     self.record = self.whole_object(ended).record;
                     self.record.upload = UploadState::None;
                     self.set_state(State::Completed);

@@ -1,6 +1,6 @@
 //! The way to the object: which parts are sent when.
 
-use super::{Course, Ending, LastLook, ObjectState, Request, StreamMachine, Wake};
+use super::{Course, Ending, LastLook, ObjectState, Request, StreamMachine, Survey, Wake};
 use crate::{
     Action, ByteRange, Crc64Nvme, FileVersion, Now, Observation, Part, PartNumber, Reason, State, UploadState,
 };
@@ -16,6 +16,9 @@ impl StreamMachine {
         if self.unreconciled {
             return self.reconcile(out);
         }
+        if self.survey == Survey::Object && self.surveying(out) {
+            return;
+        }
         let Some(seen) = self.sight.latest().copied() else { return };
         if self.wanted_key.is_some() {
             return self.change_key(now, out);
@@ -24,7 +27,7 @@ impl StreamMachine {
             return;
         }
         self.follow_ending(now);
-        if self.course != Course::Going {
+        if self.course != Course::Going || self.weighing(&seen, now, out) || self.surveying(out) {
             return;
         }
         if self.record.state == State::PendingCompletion {

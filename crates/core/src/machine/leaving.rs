@@ -1,6 +1,6 @@
 //! The ways away from an upload: to another one, or to the end.
 
-use super::{Course, LastLook, ObjectState, Request, StreamMachine, Wake};
+use super::{Course, LastLook, ObjectState, Request, StreamMachine, Survey, Wake};
 use crate::{Action, Now, PartTable, Reason, State, UploadState};
 
 impl StreamMachine {
@@ -12,8 +12,9 @@ impl StreamMachine {
             return false;
         }
         if self.upload_doubted {
-            // The store has said that it is gone.
+            // The store has said that it is gone: after a crash there may be a later one.
             self.upload_doubted = false;
+            self.survey = Survey::Uploads;
             self.record.upload = UploadState::None;
             self.unsaved = true;
         }
@@ -31,8 +32,17 @@ impl StreamMachine {
         }
     }
 
+    /// Finds an upload that the checkpoint does not know of: left behind, nobody would. `true`
+    /// when there is none, or none any more.
+    fn has_nothing_unknown(&mut self, out: &mut Vec<Action>) -> bool {
+        if self.survey == Survey::Object {
+            self.survey = Survey::Uploads; // an object may stay
+        }
+        !self.surveying(out)
+    }
+
     pub(super) fn give_up_next(&mut self, reason: Reason, now: Now, out: &mut Vec<Action>) {
-        if !self.wind_down(out) {
+        if !self.wind_down(out) || !self.has_nothing_unknown(out) || !self.wind_down(out) {
             return;
         }
         if self.record.state == State::Failed && self.record.reason == Some(reason) {
@@ -52,8 +62,14 @@ impl StreamMachine {
         if !self.wind_down(out) {
             return;
         }
+        if self.wanted_key.is_some() && (!self.has_nothing_unknown(out) || !self.wind_down(out)) {
+            return;
+        }
         if let Some(key) = self.wanted_key.take() {
             self.record.key = key;
+            // Under that name it may have been a stream before.
+            self.found = None;
+            self.survey = Survey::Object;
         }
         // The plan changes with the generation, never under parts that were divided by it.
         self.record.plan = self.record.plan.enlarged(self.size_bytes()).unwrap_or(self.record.plan);
@@ -66,6 +82,7 @@ impl StreamMachine {
         }
         self.unsaved = true;
         self.table = PartTable::default();
+        self.unnoted.clear();
         self.verifying.clear();
         self.object = ObjectState::None;
         self.made_of = None;

@@ -62,6 +62,16 @@ pub struct ObjectFacts {
     pub token: Option<String>,
 }
 
+/// How the file of a new stream was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// It has just appeared: the store can have nothing of it.
+    Appeared,
+    /// It was there already. It may have been a stream that the checkpoint has lost, so the
+    /// store is asked for what it has before anything is sent.
+    Present,
+}
+
 /// A whole recording as it was stored, for [`Action::Describe`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WholeObject {
@@ -151,6 +161,14 @@ pub enum Input {
         /// The file's version just before its first byte was read.
         read_at: FileVersion,
     },
+    /// Answer to [`Action::CompareObject`].
+    ObjectCompared {
+        /// The object as parts of the stream's plan, with what was read of the file; `None` if
+        /// the file differs, or if that cannot be told.
+        parts: Option<Vec<(PartNumber, Part)>>,
+        /// The file's version just before its first byte was read.
+        read_at: FileVersion,
+    },
     /// Answer to [`Action::Complete`].
     ObjectCompleted {
         /// The object's `ETag`, where the store tells.
@@ -168,10 +186,14 @@ pub enum Input {
     UploadAborted,
     /// Answer to [`Action::Describe`]: the metadata document is stored.
     Described,
-    /// Answer to [`Action::Save`]: the record is durable. While the checkpoint store is away a
-    /// record that is not [`State::Completed`](crate::State::Completed) may be kept in memory
-    /// instead, to be written later: uploading goes on, deleting does not.
+    /// Answer to [`Action::Create`] and [`Action::Save`]: the record is durable. While the
+    /// checkpoint store is away, one that is neither
+    /// [`State::Completed`](crate::State::Completed) nor [`State::Failed`](crate::State::Failed)
+    /// may be kept in memory instead, to be written later: uploading goes on, deleting does not.
     Saved,
+    /// The checkpoint does not have this stream any more, which shows when something is written:
+    /// a save fails then, too.
+    Forgotten,
     /// One of the requests above that allow only one at a time failed.
     Failed(Trouble),
     /// Another node has taken over: nothing may be done any more.
@@ -190,8 +212,8 @@ pub struct Now {
 
 /// A request to the outside.
 ///
-/// Of `CreateUpload`, `ListUploads`, `ListParts`, `Complete`, `PutObject`, `Head`, `Abort`,
-/// `Describe` and `Save` at most one is under way. Each of them is answered by its input or by
+/// Of `CreateUpload`, `ListUploads`, `ListParts`, `Complete`, `PutObject`, `Head`,
+/// `CompareObject`, `Abort`, `Describe`, `Create` and `Save` at most one is under way. Each of them is answered by its input or by
 /// [`Input::Failed`]; parts are answered one by one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
@@ -263,6 +285,14 @@ pub enum Action {
     },
     /// Ask for the object.
     Head,
+    /// Read the whole file and compare it with this object, by checksum, or by MD5 where the
+    /// `ETag` is one and the checksum is unknown.
+    CompareObject {
+        /// The object, of the same size as the file.
+        facts: ObjectFacts,
+        /// As for [`Action::SendPart`].
+        settled: Option<FileVersion>,
+    },
     /// Abort an upload. One that is gone already counts as aborted.
     Abort {
         /// The upload.
@@ -270,8 +300,23 @@ pub enum Action {
     },
     /// Write the metadata document.
     Describe(Box<WholeObject>),
-    /// Write the record to the checkpoint.
+    /// Write a stream that the checkpoint does not have, with all its parts.
+    Create {
+        /// The stream.
+        record: Box<StreamRecord>,
+        /// What the store has of it.
+        parts: Vec<(PartNumber, Part)>,
+    },
+    /// Write the record to the checkpoint, which has the stream.
     Save(Box<StreamRecord>),
+    /// Write parts to the checkpoint that were found in the store. There is no answer; no
+    /// record that is [`State::Completed`](crate::State::Completed) is written before them.
+    Note {
+        /// Of which generation.
+        generation: u32,
+        /// The parts.
+        parts: Vec<(PartNumber, Part)>,
+    },
     /// The stream is completed and that is durable: announce it, and do with the file what
     /// was asked for. Nothing follows but by a later change of the file.
     Done,

@@ -1,6 +1,6 @@
 //! Evidence after a restart, or after an answer that was lost.
 
-use super::{Course, LastLook, ObjectState, Request, StreamMachine};
+use super::{Course, LastLook, ObjectState, Request, StreamMachine, Survey};
 use crate::{Action, Now, ObjectFacts, Part, PendingUpload, RemotePart, State, UploadState};
 
 /// How far the store's clock may be behind ours: S3 refuses more.
@@ -58,8 +58,11 @@ impl StreamMachine {
         self.unreconciled = false;
         let mut known = std::mem::take(&mut self.table);
         for found in remote {
-            let part = match known.remove(found.number) {
-                Some(part) if part.etag == found.etag && part.size_bytes == found.size_bytes => {
+            let number = found.number;
+            let before = known.remove(number);
+            let is_known = before.as_ref().is_some_and(|part| part.etag == found.etag);
+            let part = match before {
+                Some(part) if is_known && part.size_bytes == found.size_bytes => {
                     Part { crc: part.crc.or(found.crc), ..part }
                 }
                 before => Part {
@@ -72,7 +75,10 @@ impl StreamMachine {
                     dirty: false,
                 },
             };
-            self.table.insert(found.number, part);
+            if !is_known {
+                self.unnoted.push((number, part.clone()));
+            }
+            self.table.insert(number, part);
         }
         if self.refusals >= MAX_REFUSALS_WITH_SAME_PARTS {
             self.refusals = 0;
@@ -87,31 +93,36 @@ impl StreamMachine {
         }
     }
 
-    pub(super) fn head_answered(&mut self, facts: Option<&ObjectFacts>, now: Now) {
+    pub(super) fn head_answered(&mut self, facts: Option<ObjectFacts>, now: Now) {
         if self.object == ObjectState::Made {
             return self.check_object(facts, now);
         }
         self.unreconciled = false;
-        let ours = facts.filter(|facts| facts.token.as_deref() == Some(&self.record.token()));
         let doubted = std::mem::take(&mut self.upload_doubted);
-        match ours {
-            Some(facts) if self.table_makes(facts) || self.take_as_one_part(facts) => {
-                self.record.etag = Some(facts.etag.clone());
+        match facts {
+            Some(facts) if self.bears_our_mark(&facts) && (self.table_makes(&facts) || self.take_as_one_part(&facts)) => {
+                self.record.etag = Some(facts.etag);
                 self.record.checksum = facts.crc;
                 self.record.completed_at.get_or_insert(now.wall);
                 self.object = ObjectState::Checked;
                 self.object_bytes = facts.size_bytes;
                 self.last_look = LastLook::Needed;
+                // If the file has become another since, so may the upload.
+                self.survey = Survey::Uploads;
             }
             // Stored, but what was stored cannot be told; or aborted, or expired.
-            _ if doubted => {
+            facts if doubted => {
                 self.upload_doubted = true;
-                self.course = Course::Restarting;
+                self.look_for_another(facts);
                 // A store that loses every upload at once is not asked for one after the other.
                 self.patience.failed(crate::Trouble::Outage, now.tick);
             }
-            _ => {}
+            facts => self.found = facts,
         }
+    }
+
+    fn bears_our_mark(&self, facts: &ObjectFacts) -> bool {
+        facts.token.as_deref() == Some(&self.record.token())
     }
 
     /// Whether the known parts make up this object.
@@ -158,35 +169,46 @@ impl StreamMachine {
     }
 
     /// The object has been made: is it what was sent?
-    fn check_object(&mut self, facts: Option<&ObjectFacts>, now: Now) {
+    ///
+    /// Its checksum says so. Where the store does not tell it, the mark does, or the `ETag` that
+    /// the completion was answered with: an upload that was found has the mark of a stream that
+    /// nobody remembers.
+    fn check_object(&mut self, facts: Option<ObjectFacts>, now: Now) {
         let expected = self.table.checksum();
-        let good = facts.is_some_and(|facts| {
+        let fits = |facts: &ObjectFacts| {
             facts.size_bytes == self.table.bytes()
-                && facts.token.as_ref().is_none_or(|token| *token == self.record.token())
                 && (facts.crc.is_none() || expected.is_none() || facts.crc == expected)
-        });
-        if good {
-            self.object = ObjectState::Checked;
-            self.record.checksum = expected;
-            if let Some(facts) = facts {
-                self.object_bytes = facts.size_bytes;
-                self.record.etag = Some(facts.etag.clone());
+        };
+        match facts {
+            Some(facts) if fits(&facts) => {
+                let is_ours = facts.token.is_none() || self.bears_our_mark(&facts);
+                if is_ours || facts.crc.is_some() && expected.is_some() || self.record.etag == Some(facts.etag.clone()) {
+                    self.object = ObjectState::Checked;
+                    self.object_bytes = facts.size_bytes;
+                    self.record.checksum = expected;
+                    self.record.etag = Some(facts.etag);
+                } else {
+                    // Only the file can tell.
+                    self.object = ObjectState::None;
+                    self.found = Some(facts);
+                }
             }
-            return;
+            facts => {
+                self.refusals += 1;
+                if facts.is_none() && self.refusals < super::MAX_REFUSALS {
+                    // Not yet visible? Ask again before building it anew.
+                    return self.patience.failed(crate::Trouble::Outage, now.tick);
+                }
+                self.patience.failed(crate::Trouble::Denied, now.tick);
+                self.restart_without_upload();
+            }
         }
-        self.refusals += 1;
-        if facts.is_none() && self.refusals < super::MAX_REFUSALS {
-            // Not yet visible? Ask again before building it anew.
-            self.patience.failed(crate::Trouble::Outage, now.tick);
-            return;
-        }
-        self.patience.failed(crate::Trouble::Denied, now.tick);
-        self.restart_without_upload();
     }
 
     /// Begins anew after the upload has become an object.
     pub(super) fn restart_without_upload(&mut self) {
         self.record.upload = UploadState::None;
+        self.found = None;
         self.course = Course::Restarting;
         if self.record.state == State::PendingCompletion {
             self.unsaved = true;

@@ -1,14 +1,16 @@
 //! A recording, a store, a checkpoint and the process between them, as models.
 
+mod checkpoint;
 mod store;
 
 use std::path::PathBuf;
 
 use reeltime_core::{
-    Action, ByteRange, Crc64Nvme, FileVersion, Input, Limits, Now, ObjectKey, Observation, Part, PartNumber, PartPlan,
-    PartTable, PlanKind, Policy, Reason, State, StreamId, StreamMachine, StreamRecord, Tick, Trouble, UploadState,
+    Action, ByteRange, Crc64Nvme, FileVersion, Input, Limits, Now, ObjectFacts, ObjectKey, Observation, Origin, Part, PartNumber,
+    PartPlan, PlanKind, Policy, Reason, State, StreamId, StreamMachine, StreamRecord, Tick, Trouble, UploadState,
     WallTime, Writers,
 };
+use checkpoint::Checkpoint;
 use store::Store;
 
 /// What histories came across, so that a test can tell that they came far enough.
@@ -26,6 +28,9 @@ pub struct Seen {
     pub tail_parts: u64,
     pub restarts: u64,
     pub replaced: u64,
+    pub forgotten: u64,
+    pub rolled_back: u64,
+    pub recognised: u64,
 }
 
 impl Seen {
@@ -42,9 +47,12 @@ impl Seen {
         self.tail_parts += other.tail_parts;
         self.restarts += other.restarts;
         self.replaced += other.replaced;
+        self.forgotten += other.forgotten;
+        self.rolled_back += other.rolled_back;
+        self.recognised += other.recognised;
     }
 
-    pub fn counts(&self) -> [(&'static str, u64); 12] {
+    pub fn counts(&self) -> [(&'static str, u64); 15] {
         [
             ("a completed object", self.completed),
             ("a failed stream", self.failed),
@@ -58,6 +66,9 @@ impl Seen {
             ("a flushed tail", self.tail_parts),
             ("an upload begun anew", self.restarts),
             ("a recording whose name another file took", self.replaced),
+            ("a checkpoint that lost everything", self.forgotten),
+            ("a checkpoint that is an older copy", self.rolled_back),
+            ("an object that was recognised", self.recognised),
         ]
     }
 }
@@ -82,6 +93,7 @@ struct File {
     mtime_ms: u64,
     ctime_ms: u64,
     inode: u64,
+    born_ms: u64,
 }
 
 /// Everything there is.
@@ -101,8 +113,12 @@ pub struct World {
     /// Every content the file has had, with the tick it lasted until.
     past: Vec<(u64, Vec<u8>)>,
     store: Store,
-    record: Option<StreamRecord>,
-    parts: Vec<(u32, PartNumber, Part)>,
+    checkpoint: Checkpoint,
+    /// The file was there when the process began.
+    is_present: bool,
+    /// What was lost with it nobody can know any more.
+    has_lost_checkpoint: bool,
+    has_truncated: bool,
     machine: Option<StreamMachine>,
     under_way: Vec<Action>,
     hints: Vec<Input>,
@@ -151,8 +167,10 @@ impl World {
             key: ObjectKey::from_bytes(b"a.mp4".to_vec()),
             past: Vec::new(),
             store,
-            record: None,
-            parts: Vec::new(),
+            checkpoint: Checkpoint::default(),
+            is_present: false,
+            has_lost_checkpoint: false,
+            has_truncated: false,
             machine: None,
             under_way: Vec::new(),
             hints: Vec::new(),
@@ -183,11 +201,13 @@ impl World {
                     }
                 }
                 3 | 4 => self.time_passes(),
+                5 if self.chance.one_in(4) => self.checkpoint_changes(),
                 _ => self.process_acts(),
             }
         }
         self.faults = false;
         self.writer_open = false;
+        self.checkpoint.pay();
         self.say("quiet from here");
         self.supervise();
         let mut left = 5_000;
@@ -224,7 +244,8 @@ impl World {
         let Some(file) = self.file.as_mut() else {
             if self.unlinked.is_none() && self.chance.one_in(2) {
                 let inode = 1 + self.chance.below(3);
-                self.file = Some(File { bytes: Vec::new(), mtime_ms: stamp, ctime_ms: stamp, inode });
+                self.file = Some(File { bytes: Vec::new(), mtime_ms: stamp, ctime_ms: stamp, inode, born_ms: self.tick });
+                self.is_present = false;
                 self.writer_open = true;
                 self.say("created");
             }
@@ -257,6 +278,7 @@ impl World {
             9 => {
                 let len = self.chance.below(file.bytes.len() as u64 + 1) as usize;
                 file.bytes.truncate(if self.chance.one_in(2) { 0 } else { len });
+                self.has_truncated = true;
                 what = "truncate";
             }
             10 => {
@@ -281,7 +303,7 @@ impl World {
                 while in_use.contains(&Some(inode)) {
                     inode += 3;
                 }
-                let other = File { bytes: vec![3; 7], mtime_ms: stamp, ctime_ms: stamp, inode };
+                let other = File { bytes: vec![3; 7], mtime_ms: stamp, ctime_ms: stamp, inode, born_ms: self.tick };
                 let old = self.file.replace(other);
                 self.writer_open = false;
                 if self.machine.is_some() && self.unlinked.is_none() {
@@ -364,11 +386,14 @@ impl World {
     /// What the supervisor does at a scan: is there a file that no machine cares for?
     fn needs_look(&self) -> bool {
         let Some(version) = self.version() else { return false };
-        match &self.record {
+        match self.checkpoint.record() {
             None => true,
             Some(record) => match record.state {
                 State::Completed | State::Failed if record.key != self.key => true,
                 State::Completed => !record.version.is_some_and(|known| known.same_content(&version)),
+                State::Failed if record.reason == Some(Reason::KeyTaken) && !(self.temp_name && self.final_name_taken) => {
+                    true
+                }
                 State::Failed => record.version != Some(version),
                 _ => true,
             },
@@ -380,56 +405,60 @@ impl World {
             return;
         }
         self.unlinked = None; // nobody holds it open
-        let live = self.record.as_ref().is_some_and(|r| matches!(r.state, State::Active | State::PendingCompletion));
+        let known = self.checkpoint.record().cloned();
+        let live = known.as_ref().is_some_and(|r| matches!(r.state, State::Active | State::PendingCompletion));
         if !live && !self.needs_look() {
             return;
         }
-        if !live && self.record.as_ref().is_some_and(|record| record.key != self.key) {
-            // A file that got a new name after its stream had ended is a new recording.
-            self.record = None;
-            self.parts.clear();
-        }
-        if self.record.is_none() {
-            let plan = PartPlan::new(self.policy.plan_kind, 8, LIMITS).unwrap();
-            self.record = Some(StreamRecord {
-                id: StreamId(uuid::Uuid::from_u128(u128::from(self.chance.below(u64::MAX)))),
-                node: "n".into(),
-                epoch: 1,
-                source: "/r".into(),
-                path: "/r/a.mp4".into(),
-                key: self.key.clone(),
-                state: State::Active,
-                reason: None,
-                generation: 1,
-                upload: UploadState::None,
-                plan,
-                version: None,
-                size_bytes: 0,
-                etag: None,
-                checksum: None,
-                started_at: WallTime(0),
-                completed_at: None,
-            });
-        }
-        let record = self.record.clone().unwrap();
-        if record.state == State::Completed {
-            self.seen.reopened += 1;
-        }
-        let mut table = PartTable::default();
-        for (generation, number, part) in &self.parts {
-            if *generation == record.generation {
-                table.insert(*number, part.clone());
-            }
-        }
-        let other_key = (record.key != self.key).then(|| self.key.clone());
-        self.say(format!("machine starts: {} {:?} {} parts", record.state, record.upload, table.len()));
-        self.machine = Some(StreamMachine::new(self.policy, record, table, self.temp_name));
+        // A file that got a new name after its stream had ended is a new recording.
+        let known = known.filter(|record| live || record.key == self.key);
         self.hints.clear();
         self.wake_at = None;
+        let mut other_key = None;
+        self.machine = Some(match known {
+            None => {
+                self.checkpoint.drop_stream();
+                let origin = if self.is_present { Origin::Present } else { Origin::Appeared };
+                self.say(format!("machine begins: {origin:?}"));
+                StreamMachine::new(self.policy, self.new_record(), self.temp_name, origin)
+            }
+            Some(record) => {
+                if record.state == State::Completed {
+                    self.seen.reopened += 1;
+                }
+                other_key = (record.key != self.key).then(|| self.key.clone());
+                let table = self.checkpoint.table();
+                self.say(format!("machine starts: {} {:?} {} parts", record.state, record.upload, table.len()));
+                StreamMachine::restored(self.policy, record, table, self.temp_name)
+            }
+        });
         if let Some(key) = other_key {
             self.give(Input::Renamed { path: "/r/b.mp4".into(), key, temp_name: self.temp_name, final_name: false });
         }
         self.give(Input::Start);
+    }
+
+    fn new_record(&mut self) -> StreamRecord {
+        let plan = PartPlan::new(self.policy.plan_kind, 8, LIMITS).unwrap();
+        StreamRecord {
+            id: StreamId(uuid::Uuid::from_u128(u128::from(self.chance.below(u64::MAX)))),
+            node: "n".into(),
+            epoch: 1,
+            source: "/r".into(),
+            path: "/r/a.mp4".into(),
+            key: self.key.clone(),
+            state: State::Active,
+            reason: None,
+            generation: 1,
+            upload: UploadState::None,
+            plan,
+            version: None,
+            size_bytes: 0,
+            etag: None,
+            checksum: None,
+            started_at: WallTime(0),
+            completed_at: None,
+        }
     }
 
     fn crash(&mut self) {
@@ -448,6 +477,18 @@ impl World {
             self.past.push((self.tick, file.bytes)); // nobody holds it open any more
         }
         self.hints.clear();
+        self.has_lost_checkpoint |= self.checkpoint.crash();
+        self.is_present = true;
+        if self.chance.one_in(8) {
+            self.say("the checkpoint is lost");
+            self.seen.forgotten += 1;
+            self.checkpoint.lose_everything();
+            self.has_lost_checkpoint = true;
+        } else if self.chance.one_in(8) && self.checkpoint.roll_back(&mut self.chance) {
+            self.say("the checkpoint is an older copy");
+            self.seen.rolled_back += 1;
+            self.has_lost_checkpoint = true;
+        }
     }
 
     fn process_acts(&mut self) {
@@ -483,6 +524,20 @@ impl World {
         self.give(input);
     }
 
+    /// It is back, or copied, or flushed under a running process.
+    fn checkpoint_changes(&mut self) {
+        match self.chance.below(8) {
+            0 if self.machine.is_some() => {
+                self.say("the checkpoint forgets");
+                self.seen.forgotten += 1;
+                self.has_lost_checkpoint = true;
+                self.checkpoint.lose_everything();
+            }
+            1..4 => self.checkpoint.remember(),
+            _ => self.checkpoint.pay(),
+        }
+    }
+
     fn time_passes(&mut self) {
         let most = [50, 1_000, 10_000][self.chance.below(3) as usize];
         self.tick += self.chance.below(most);
@@ -501,7 +556,7 @@ impl World {
         if self.loud {
             self.say(text);
         }
-        if self.record.as_ref().is_some_and(|record| record.generation < generation) {
+        if self.checkpoint.record().is_some_and(|record| record.generation < generation) {
             self.seen.restarts += 1;
         }
         for action in actions {
@@ -520,8 +575,9 @@ impl World {
                 }
                 Action::GivenUp(_) => {
                     self.seen.failed += 1;
-                    assert_eq!(self.record.as_ref().map(|record| record.state), Some(State::Failed));
-                    assert!(self.store.uploads_of(&self.key).is_empty(), "a failed stream leaves no upload");
+                    assert!(self.checkpoint.record().is_none_or(|record| record.state == State::Failed));
+                    let left = self.store.uploads_of(&self.key);
+                    assert!(left.is_empty() || self.has_lost_checkpoint, "a failed stream leaves no upload");
                     self.machine = None;
                     self.under_way.clear();
                     self.unlinked = None;
@@ -532,6 +588,9 @@ impl World {
                     self.under_way.clear();
                     self.unlinked = None;
                     return;
+                }
+                Action::Note { .. } => {
+                    self.effect(&action);
                 }
                 Action::SendPart { .. } | Action::VerifyPart { .. } | Action::Observe { .. } => {
                     self.under_way.push(action);
@@ -548,7 +607,15 @@ impl World {
     }
 
     fn carry_out(&mut self, action: Action) -> Input {
-        let store_call = !matches!(action, Action::Observe { .. } | Action::VerifyPart { .. } | Action::Save(_));
+        let store_call = !matches!(
+            action,
+            Action::Observe { .. }
+                | Action::VerifyPart { .. }
+                | Action::CompareObject { .. }
+                | Action::Create { .. }
+                | Action::Save(_)
+                | Action::Note { .. }
+        );
         if self.faults && store_call && self.chance.one_in(6) {
             let trouble = if self.chance.one_in(5) { Trouble::Denied } else { Trouble::Outage };
             return failed(&action, trouble); // before any effect
@@ -566,18 +633,30 @@ impl World {
         match action {
             Action::Observe { .. } if self.faults && self.chance.one_in(20) => Input::LookFailed,
             Action::Observe { ask_writers } => self.look(*ask_writers),
-            Action::Save(record) => {
-                let before = self.record.as_ref().unwrap();
-                assert!(before.state.may_become(record.state), "{} → {}", before.state, record.state);
-                self.record = Some((**record).clone());
+            Action::Create { record, parts } => {
+                let is_away = self.is_checkpoint_away();
+                self.checkpoint.create(record, parts, is_away);
                 Input::Saved
             }
+            Action::Save(record) => {
+                let is_away = self.is_checkpoint_away();
+                if self.checkpoint.save(record, is_away) {
+                    return Input::Saved;
+                }
+                self.forgotten();
+                Input::Failed(Trouble::Outage)
+            }
+            Action::Note { generation, parts } => {
+                let is_away = self.is_checkpoint_away();
+                for (number, part) in parts {
+                    self.checkpoint.note(*generation, *number, part, is_away);
+                }
+                Input::Touched
+            }
+            Action::CompareObject { facts, settled } => self.compare_object(facts, *settled),
             Action::CreateUpload => {
                 let record = self.machine.as_ref().map(|m| m.record().clone()).unwrap();
-                assert!(
-                    matches!(self.record.as_ref().unwrap().upload, UploadState::Creating { .. }),
-                    "the intent is durable before the upload is begun"
-                );
+                assert!(matches!(record.upload, UploadState::Creating { .. }), "the intent comes before the upload");
                 let upload_id = self.store.create(&record.key, &record.token(), self.tick);
                 Input::UploadCreated { upload_id }
             }
@@ -628,8 +707,10 @@ impl World {
                 self.made_at = self.tick;
                 let part = self.part(&bytes, etag, 1, settled.filter(|version| *version == read_at));
                 if !bytes.is_empty() {
-                    self.parts.retain(|(_, known, _)| *known != PartNumber::FIRST);
-                    self.parts.push((generation, PartNumber::FIRST, part.clone()));
+                    let is_away = self.is_checkpoint_away();
+                    if !self.checkpoint.note(generation, PartNumber::FIRST, &part, is_away) {
+                        self.forgotten();
+                    }
                 }
                 Input::ObjectPut { part }
             }
@@ -652,6 +733,47 @@ impl World {
             }
             Action::WakeAt(_) | Action::Done | Action::GivenUp(_) | Action::Retire => unreachable!("not carried out"),
         }
+    }
+
+    /// A write has shown that the checkpoint does not have the stream.
+    fn forgotten(&mut self) {
+        if self.checkpoint.is_news() {
+            self.hints.push(Input::Forgotten);
+        }
+    }
+
+    /// Whether a write to the checkpoint is owed.
+    fn is_checkpoint_away(&mut self) -> bool {
+        self.faults && self.chance.one_in(8)
+    }
+
+    fn compare_object(&mut self, facts: &ObjectFacts, settled: Option<FileVersion>) -> Input {
+        let read_at = self.version();
+        let range = ByteRange { offset: 0, len: facts.size_bytes };
+        let Some((bytes, read_at)) = self.read(range).zip(read_at) else {
+            return Input::Failed(Trouble::SourceChanged);
+        };
+        let same = match facts.crc {
+            Some(crc) => crc == Crc64Nvme::of(&bytes),
+            None => self.etag_is_md5 && store::etag_of(&bytes) == facts.etag,
+        };
+        let plan = self.machine.as_ref().unwrap().record().plan;
+        let parts = same.then(|| {
+            let count = plan.parts_for(facts.size_bytes).unwrap();
+            let numbers = (1..=count).filter_map(PartNumber::new);
+            let part = |number| {
+                let range = plan.range_in(number, facts.size_bytes).unwrap();
+                let bytes = &bytes[range.offset as usize..range.end() as usize];
+                let proven = settled.filter(|version| *version == read_at);
+                (number, self.part(bytes, facts.etag.clone(), 1, proven))
+            };
+            numbers.map(part).collect()
+        });
+        if same {
+            self.seen.recognised += 1;
+            self.made_at = self.tick;
+        }
+        Input::ObjectCompared { parts, read_at }
     }
 
     fn look(&mut self, ask_writers: bool) -> Input {
@@ -715,11 +837,10 @@ impl World {
         };
         let part = self.part(&bytes, etag, uploads, settled.filter(|version| *version == read_at));
         if self.machine.is_some() {
-            // Stored in the checkpoint before it is reported; a crash may come between.
-            let recorded = !(self.faults && self.chance.one_in(12));
-            if recorded {
-                self.parts.retain(|(_, known, _)| *known != number);
-                self.parts.push((generation, number, part.clone()));
+            // Stored in the checkpoint, or owed to it, before it is reported.
+            let is_away = self.is_checkpoint_away();
+            if !self.checkpoint.note(generation, number, &part, is_away) {
+                self.forgotten();
             }
         }
         Input::PartStored { number, generation, part }
@@ -741,15 +862,31 @@ impl World {
 
     fn all_is_well(&self) {
         if let Some(file) = &self.file {
-            let record = self.record.as_ref().expect("every file becomes a stream");
+            let record = self.checkpoint.record().expect("every file becomes a stream");
             if self.temp_name && self.final_name_taken {
                 assert_eq!(record.reason, Some(Reason::KeyTaken));
-                return assert!(self.store.all_uploads() == 0, "no upload is left behind");
+                return self.nothing_is_left_behind();
             }
             assert_eq!(record.state, State::Completed, "{:?}", record.reason);
             assert_eq!(self.store.object(&self.key), Some(&file.bytes), "the object equals the file");
         }
-        assert!(self.store.all_uploads() == 0, "no upload is left behind");
+        self.nothing_is_left_behind();
+    }
+
+    /// Of what a lost checkpoint alone knew, the upload of a file that is gone, or has another
+    /// name by now, cannot be found. Where the object was recognised nobody looks for more, and
+    /// parts of a file that was cut may not show whose they are; and an older copy of an older
+    /// copy may tell of another file altogether.
+    fn nothing_is_left_behind(&self) {
+        let left = match (self.has_lost_checkpoint, &self.file) {
+            (false, _) => self.store.all_uploads(),
+            (true, Some(file)) if self.seen.recognised == 0 && self.seen.rolled_back < 2 && !self.has_truncated => {
+                let uploads = self.store.uploads_of(&self.key).into_iter();
+                uploads.filter(|upload| upload.initiated.0 > file.born_ms as i64).count()
+            }
+            (true, _) => 0,
+        };
+        assert_eq!(left, 0, "no upload is left behind");
     }
 }
 

@@ -42,8 +42,18 @@ pub enum CheckpointError {
         op: &'static str,
         /// The stream.
         id: StreamId,
-        /// What was found: state and epoch, or that there is no such stream.
+        /// What was found: state, epoch and node.
         found: String,
+    },
+    /// There is no such stream: never was, or the store has lost it. Nothing was done.
+    #[error("{op}: {target} does not have stream {id}")]
+    Unknown {
+        /// What was tried.
+        op: &'static str,
+        /// Which store.
+        target: String,
+        /// The stream.
+        id: StreamId,
     },
     /// The data cannot be used: written by a newer version, or damaged.
     #[error("checkpoint {target}: {cause}")]
@@ -82,8 +92,8 @@ pub trait CheckpointStore: Send + Sync + 'static {
     async fn create(&self, record: &StreamRecord) -> Result<(), CheckpointError>;
 
     /// Notes a part, replacing one with the same number (of whatever generation). Idempotent.
-    /// [`CheckpointError::Stale`] if the stream is unknown or its epoch is another. Durable
-    /// when it returns.
+    /// [`CheckpointError::Stale`] if the stream's epoch is another, [`CheckpointError::Unknown`]
+    /// if there is no such stream. Durable when it returns.
     async fn record_part(
         &self,
         id: StreamId,
@@ -95,8 +105,16 @@ pub trait CheckpointStore: Send + Sync + 'static {
 
     /// Replaces the record of a stream that is in state `from` and of `record.epoch`, moving it
     /// to `record.state` in one atomic step. [`CheckpointError::Stale`] if it is not (a
-    /// repetition, with the record already in place, is a success). Durable when it returns.
+    /// repetition, with the record already in place, is a success), [`CheckpointError::Unknown`]
+    /// if there is no such stream. Durable when it returns.
     async fn transition(&self, from: State, record: &StreamRecord) -> Result<(), CheckpointError>;
+
+    /// Makes `node` the owner of a stream that has `epoch`, and answers its epoch from now on,
+    /// which is the next one: whoever owned it before can write nothing more.
+    /// [`CheckpointError::Stale`] if its epoch is another, [`CheckpointError::Unknown`] if there
+    /// is no such stream. Not idempotent: after an outage [`CheckpointStore::find`] says which
+    /// epoch it has. Durable when it returns.
+    async fn claim(&self, id: StreamId, epoch: u64, node: &str) -> Result<u64, CheckpointError>;
 
     /// Removes a stream and its parts. Idempotent. [`CheckpointError::Stale`] if its epoch is
     /// another. Durable when it returns.

@@ -66,6 +66,9 @@ impl RedisStore {
         }
         match self.link.call(&call).await.map_err(|failure| failure.of(op, &self.location))? {
             Value::Int(1) => Ok(()),
+            Value::Array(found) if found.is_empty() => {
+                Err(CheckpointError::Unknown { op, target: self.location.clone(), id })
+            }
             found => Err(CheckpointError::Stale { op, id, found: found_text(found) }),
         }
     }
@@ -172,6 +175,13 @@ impl CheckpointStore for RedisStore {
         self.change("update stream", record.id, with_record(call, record)).await
     }
 
+    async fn claim(&self, id: StreamId, epoch: u64, node: &str) -> Result<u64, CheckpointError> {
+        let next = epoch.wrapping_add(1);
+        let call = scripts::CLAIM.on([self.layout.meta(id)]);
+        let call = call.arg(epoch.to_string()).arg(next.to_string()).arg(node);
+        self.change("claim stream", id, call).await.map(|()| next)
+    }
+
     async fn forget(&self, id: StreamId, epoch: u64) -> Result<(), CheckpointError> {
         let keys = [self.layout.meta(id), self.layout.parts(id)];
         let call = scripts::FORGET.on(keys.into_iter().chain(self.layout.sets_of(id)));
@@ -195,6 +205,6 @@ fn with_record(call: Call, record: &StreamRecord) -> Call {
 fn found_text(found: Value) -> String {
     match redis::from_redis_value::<Vec<String>>(found).as_deref() {
         Ok([state, epoch, node]) => format!("state {state}, epoch {epoch}, node {node}"),
-        _ => "no such stream".to_owned(),
+        _ => "something else".to_owned(),
     }
 }

@@ -144,6 +144,11 @@ impl CheckpointStore for SqliteStore {
         self.write(Write::Transition { from, record: record.clone() }).await
     }
 
+    async fn claim(&self, id: StreamId, epoch: u64, node: &str) -> Result<u64, CheckpointError> {
+        self.write(Write::Claim { id, epoch, node: node.to_owned() }).await?;
+        Ok(epoch.wrapping_add(1))
+    }
+
     async fn forget(&self, id: StreamId, epoch: u64) -> Result<(), CheckpointError> {
         self.write(Write::Forget { id, epoch }).await
     }

@@ -61,6 +61,10 @@ impl CheckpointStore for Away {
         away()
     }
 
+    async fn claim(&self, _: StreamId, _: u64, _: &str) -> Result<u64, CheckpointError> {
+        away()
+    }
+
     async fn forget(&self, _: StreamId, _: u64) -> Result<(), CheckpointError> {
         away()
     }

@@ -52,9 +52,12 @@ pub(super) async fn dispose(
 async fn is_stored(store: &dyn ObjectStore, record: &StreamRecord) -> Result<(), String> {
     let found = store.head(&record.key).await.map_err(|error| error.to_string())?;
     let Some(found) = found else { return Err("its object is gone".to_owned()) };
-    let ours = found.size_bytes == record.size_bytes
-        && found.token.is_none_or(|token| token == record.token())
-        && (found.crc.is_none() || record.checksum.is_none() || found.crc == record.checksum);
+    let same = match (found.crc, record.checksum) {
+        (Some(found), Some(completed)) => found == completed,
+        // An upload that was found bears another stream's mark.
+        _ => record.etag.as_ref() == Some(&found.etag) || found.token.is_none_or(|token| token == record.token()),
+    };
+    let ours = same && found.size_bytes == record.size_bytes;
     if ours { Ok(()) } else { Err("its key has another object now".to_owned()) }
 }
 

@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reeltime_core::{
-    Action, ByteRange, Crc64Nvme, FileVersion, Input, Observation, Part, PartNumber, StreamId, StreamRecord, Trouble,
-    WholeObject,
+    Action, ByteRange, Crc64Nvme, FileVersion, Input, ObjectFacts, Observation, Part, PartNumber, State, StreamId,
+    StreamRecord, Trouble, WholeObject,
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outside, looking, saving};
+use super::ledger::Ledger;
+use super::{Outside, comparing, looking};
 use crate::events::{Event, What};
 use crate::recording::Recording;
-use crate::storage::body::{blocking, checksum_of, checksums_of};
+use crate::storage::body::blocking;
 use crate::storage::{CompletedPart, PartBody, StoreError, Stored, UploadRef};
 
 /// A file that was changed within this time goes before a backlog.
@@ -32,6 +33,7 @@ pub(super) struct Task {
     pub(super) path: Arc<Mutex<PathBuf>>,
     /// The open file, from the first look on.
     pub(super) held: Arc<Mutex<Option<Held>>>,
+    ledger: Ledger,
     /// Nothing new may be begun.
     pub(super) stop: CancellationToken,
     /// The file was changed a moment ago: its last parts do not wait behind a backlog.
@@ -50,24 +52,39 @@ pub(super) struct Hands {
     id: StreamId,
     path: Arc<Mutex<PathBuf>>,
     held: Arc<Mutex<Option<Held>>>,
-    ledger: saving::Ledger,
+    ledger: Ledger,
     looker: looking::Looker,
     seen: Option<(Observation, Instant)>,
     stop: CancellationToken,
 }
 
 impl Hands {
-    pub(super) fn new(outside: Outside, record: &StreamRecord) -> Self {
+    /// `known`: the state in which the checkpoint has the stream, if it has it. `late` brings what
+    /// no request is answered with.
+    pub(super) fn new(
+        outside: Outside,
+        record: &StreamRecord,
+        known: Option<State>,
+        late: mpsc::UnboundedSender<Input>,
+    ) -> Self {
+        let path = Arc::new(Mutex::new(record.path.clone()));
+        let stop = CancellationToken::new();
+        let ledger = Ledger::new(outside.clone(), record, known, Arc::clone(&path), late, stop.clone());
         Self {
             outside,
             id: record.id,
-            path: Arc::new(Mutex::new(record.path.clone())),
+            path,
             held: Arc::default(),
-            ledger: saving::Ledger::new(record.state),
+            ledger,
             looker: looking::Looker::default(),
             seen: None,
-            stop: CancellationToken::new(),
+            stop,
         }
+    }
+
+    /// Nothing is written to the checkpoint any more.
+    pub(super) fn close(&self) {
+        self.ledger.close();
     }
 
     /// Nothing new is begun from now on; what is under way ends.
@@ -100,6 +117,7 @@ impl Hands {
             record: record.clone(),
             path: Arc::clone(&self.path),
             held: Arc::clone(&self.held),
+            ledger: self.ledger.clone(),
             stop: self.stop.clone(),
             fresh: self.seen.is_some() && self.since_last_change() < FRESH,
         };
@@ -108,7 +126,9 @@ impl Hands {
                 let from = self.seen().map_or(0, |seen| seen.content_end);
                 running.spawn(self.looker.clone().look(task, ask_writers, from));
             }
-            Action::Save(record) => self.ledger.save(task, *record, running),
+            Action::Create { record, parts } => self.ledger.create(*record, parts, running),
+            Action::Save(record) => self.ledger.save(*record, running),
+            Action::Note { generation, parts } => self.ledger.note_found(generation, parts),
             action => {
                 running.spawn(async move { vec![task.carry_out(action).await] });
             }
@@ -153,7 +173,6 @@ impl Task {
             Action::Abort { upload_id } => store.abort(&upload(upload_id)).await.map(|()| Input::UploadAborted),
             Action::Head => store.head(key).await.map(Input::HeadAnswered),
             Action::Complete { upload_id, parts, crc, size_bytes } => {
-                saving::remember_parts(&self, &parts).await;
                 let parts: Vec<_> = parts
                     .into_iter()
                     .map(|(number, part)| CompletedPart { number, etag: part.etag, crc: part.crc })
@@ -161,8 +180,14 @@ impl Task {
                 let completed = store.complete(&upload(upload_id), &parts, crc, size_bytes).await;
                 completed.map(|etag| Input::ObjectCompleted { etag })
             }
+            Action::CompareObject { facts, settled } => tokio::select! {
+                compared = self.compare_object(facts, settled) => return compared.unwrap_or_else(Input::Failed),
+                () = self.stop.cancelled() => return Input::Failed(Trouble::Outage),
+            },
             Action::Observe { .. }
+            | Action::Create { .. }
             | Action::Save(_)
+            | Action::Note { .. }
             | Action::WakeAt(_)
             | Action::Done
             | Action::GivenUp(_)
@@ -172,14 +197,15 @@ impl Task {
     }
 
     async fn send_part(&self, upload: &UploadRef, generation: u32, sending: Sending) -> Result<Part, Trouble> {
-        let _permit = self.permit(sending.live || self.fresh).await?;
+        let permit = self.permit(sending.live || self.fresh).await?;
         let (body, read_at) = self.body(sending.range).await?;
         let crc = body.crc();
         let began = Instant::now();
         let stored = self.outside.store.put_part(upload, sending.number, sending.range.offset, body).await;
         let stored = stored.map_err(|error| self.tell_trouble(&error))?;
+        drop(permit); // what follows needs no place
         let part = sending.part(stored, crc, read_at);
-        saving::record_part(self, generation, sending.number, &part).await;
+        self.ledger.note(generation, sending.number, part.clone()).await;
         self.tell(What::PartStored {
             number: sending.number,
             size_bytes: part.size_bytes,
@@ -202,7 +228,7 @@ impl Task {
         let stored = stored.map_err(|error| self.tell_trouble(&error))?;
         let part = sending.part(stored, crc, read_at);
         if size_bytes > 0 {
-            saving::record_part(self, self.record.generation, PartNumber::FIRST, &part).await;
+            self.ledger.note(self.record.generation, PartNumber::FIRST, part.clone()).await;
         }
         let took = began.elapsed();
         self.tell(What::PartStored { number: PartNumber::FIRST, size_bytes, again: false, took });
@@ -233,7 +259,7 @@ impl Task {
             let _permit = self.outside.readers.acquire().await;
             let recording = self.recording().ok_or(Trouble::SourceChanged)?;
             let etag = etag.to_owned();
-            let compared = blocking(move || compare(&recording, range, crc, &etag)).await;
+            let compared = blocking(move || comparing::compare_part(&recording, range, crc, &etag)).await;
             compared.map_err(|error| self.tell_unreadable(&error))
         };
         match compared.await {
@@ -243,6 +269,22 @@ impl Task {
             }
             Err(trouble) => Input::PartFailed { number, generation: self.record.generation, trouble },
         }
+    }
+
+    /// Reads the whole file for it, which does not go before the comparison of parts.
+    async fn compare_object(&self, facts: ObjectFacts, settled: Option<FileVersion>) -> Result<Input, Trouble> {
+        let _permit = self.outside.readers.acquire().await;
+        let recording = self.recording().ok_or(Trouble::SourceChanged)?;
+        let plan = self.record.plan;
+        let size_bytes = facts.size_bytes;
+        let compared =
+            blocking(move || comparing::compare_object(&recording, &facts, &plan, crate::clock::wall())).await;
+        let (mut parts, read_at) = compared.map_err(|error| self.tell_unreadable(&error))?;
+        for (_, part) in parts.iter_mut().flatten() {
+            part.proven = settled.filter(|settled| *settled == read_at);
+        }
+        self.tell(What::Compared { size_bytes, matches: parts.is_some() });
+        Ok(Input::ObjectCompared { parts, read_at })
     }
 
     /// Writes the metadata document. One that the store will never take (its name is longer than
@@ -295,23 +337,6 @@ impl Task {
     }
 }
 
-/// Compares a range of the file with what was sent of it. Blocking.
-fn compare(
-    recording: &Recording,
-    range: ByteRange,
-    sent: Option<Crc64Nvme>,
-    etag: &str,
-) -> std::io::Result<(Crc64Nvme, bool, FileVersion)> {
-    let read_at = recording.version()?;
-    let file = recording.file();
-    if let Some(sent) = sent {
-        let actual = checksum_of(&file, range)?;
-        return Ok((actual, actual == sent, read_at));
-    }
-    let (actual, md5) = checksums_of(&file, range)?;
-    Ok((actual, etag.eq_ignore_ascii_case(&hex(&md5)), read_at))
-}
-
 /// A part on its way.
 struct Sending {
     number: PartNumber,
@@ -333,12 +358,4 @@ impl Sending {
             dirty: false,
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
-        text
-    })
 }

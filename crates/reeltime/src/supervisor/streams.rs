@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reeltime_core::{
-    FileVersion, Input, ObjectKey, Reason, State, StreamId, StreamRecord, UploadState, WallTime, temp_suffix_of,
+    FileVersion, Input, ObjectKey, Origin, Reason, State, StreamId, StreamRecord, UploadState, WallTime, temp_suffix_of,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::checkpoint::CheckpointError;
 use crate::clock;
 use crate::config::AfterUpload;
 use crate::events::{Event, What};
-use crate::processor::{Place, StreamProcessor, create, load_parts};
+use crate::processor::{Place, StreamProcessor, claim, create, load_parts};
 use crate::recording::{Identity, identity_of, version_of};
 use crate::view::StreamView;
 use crate::watch::scan::Found;
@@ -93,7 +93,7 @@ impl Supervisor {
     }
 
     /// A new recording.
-    pub(super) fn begin(&mut self, source: &Path, found: Found) {
+    pub(super) fn begin(&mut self, source: &Path, found: Found, origin: Origin) {
         let mut record = StreamRecord {
             id: StreamId(Uuid::now_v7()),
             node: self.task.node.clone(),
@@ -132,18 +132,10 @@ impl Supervisor {
         let id = record.id;
         let work = self.processors.spawn(async move {
             let Some(place) = admission.await else { return record };
-            let created = tokio::select! {
-                created = create(&outside, &record) => created,
-                () = stop.cancelled() => false,
-            };
-            if !created {
-                return record;
-            }
             let what = What::Discovered;
             outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
-            let table = reeltime_core::PartTable::default();
             // On the heap from now on: tens of thousands may be waiting for their place.
-            Box::pin(StreamProcessor::new(outside, record, table, live, place).run(stop)).await
+            Box::pin(StreamProcessor::begin(outside, record, origin, live, place).run(stop)).await
         });
         self.at_work.insert(work.id(), id);
     }
@@ -189,7 +181,7 @@ impl Supervisor {
             Ok(None) => {
                 self.index.remove(&found.path);
                 if let Some(source) = self.source_of(&found.path) {
-                    self.begin(&source, found);
+                    self.begin(&source, found, Origin::Present);
                 }
             }
             // The next scan tries again.
@@ -201,20 +193,42 @@ impl Supervisor {
     }
 
     /// A processor has left a stream that is not finished: another owner has it, or something
-    /// happened that should not. `path`: where its file is now.
-    pub(super) async fn take_up_again(&mut self, id: StreamId, path: &Path) {
+    /// happened that should not. `path`: where its file is now; `epoch`: what the processor had.
+    pub(super) async fn take_up_again(&mut self, id: StreamId, path: &Path, epoch: Option<u64>) {
         match self.outside.checkpoint.find(id).await {
+            // The later process has all streams, or will have them in a moment: two that went on
+            // would take them from each other for ever.
+            Ok(Some(known)) if known.node == self.task.node && epoch.is_some_and(|epoch| epoch < known.epoch) => {
+                let what = format!("node {} in {}", self.task.node, self.outside.checkpoint.location());
+                let holder = "another reeltime of the same name, which has taken over its streams".to_owned();
+                self.fatal = Some(CheckpointError::Held { what, holder });
+            }
             Ok(Some(mut known)) => {
                 let first = if known.path == path { None } else { self.new_name(&known.path, path) };
                 path.clone_into(&mut known.path);
                 self.spawn_known(known, first, REST);
             }
-            Ok(None) => self.look(path).await,
+            // The checkpoint has lost it, or was never told; the store may know.
+            Ok(None) => {
+                if let Some((source, key)) = self.recording_at(path)
+                    && let Ok(metadata) = path.symlink_metadata()
+                    && metadata.is_file()
+                {
+                    self.begin(&source, Found::new(path.to_owned(), key, &metadata), Origin::Present);
+                }
+            }
             Err(error) => {
                 self.index.put(path.to_owned(), Entry::Failed { id, version: None, reason: None });
                 self.tell_notice(Some(path.to_owned()), error.to_string(), "it is tried again at the next scan");
             }
         }
+    }
+
+    /// The source and the key that belong to a path, if that is a recording's.
+    pub(super) fn recording_at(&self, path: &Path) -> Option<(PathBuf, ObjectKey)> {
+        let source = self.source_of(path)?;
+        let key = self.task.selection.key(&source, path)?;
+        Some((source, key))
     }
 
     /// What a processor is told of a new name; `None` if that is no recording's.
@@ -226,7 +240,7 @@ impl Supervisor {
     }
 
     /// `rest`: how long to wait before the work begins.
-    fn spawn_known(&mut self, record: StreamRecord, first: Option<Input>, rest: Duration) {
+    fn spawn_known(&mut self, mut record: StreamRecord, first: Option<Input>, rest: Duration) {
         let found = record.path.symlink_metadata().ok();
         let live = self.enlist(&record, found.as_ref().map(|found| (version_of(found), identity_of(found))));
         if let (Some(first), Some(entry)) = (first, self.index.live(&record.path)) {
@@ -244,12 +258,15 @@ impl Supervisor {
                 () = tokio::time::sleep(rest) => {}
                 () = stop.cancelled() => return record,
             }
+            if stop.run_until_cancelled(claim(&outside, &mut record)).await != Some(true) {
+                return record;
+            }
             let Some(table) = stop.run_until_cancelled(load_parts(&outside, &record)).await else {
                 return record;
             };
             let what = What::Resumed { uploaded_bytes: table.bytes() };
             outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
-            Box::pin(StreamProcessor::new(outside, record, table, live, place).run(stop)).await
+            Box::pin(StreamProcessor::resume(outside, record, table, live, place).run(stop)).await
         });
         self.at_work.insert(work.id(), id);
     }
@@ -289,8 +306,7 @@ impl Supervisor {
 
     /// A file has a new name.
     pub(super) async fn renamed(&mut self, from: &Path, to: &Path) {
-        let target = self.source_of(to).and_then(|source| Some((self.task.selection.key(&source, to)?, source)));
-        let Some((key, source)) = target else {
+        let Some((source, key)) = self.recording_at(to) else {
             // Out of sight: it is finished by the handle that is held.
             if let Some(live) = self.index.live(from) {
                 live.hint(Input::Touched);
@@ -332,9 +348,8 @@ impl Supervisor {
 
     /// A stream has ended under its old name before it heard of the new one.
     pub(super) async fn renamed_as_it_ended(&mut self, record: &StreamRecord, to: &Path) {
-        let target = self.source_of(to).and_then(|source| Some((self.task.selection.key(&source, to)?, source)));
-        match target {
-            Some((key, source)) if record.state == State::Completed => {
+        match self.recording_at(to) {
+            Some((source, key)) if record.state == State::Completed => {
                 self.rename_completed(record.id, &source, &record.path, to, &key).await;
             }
             _ => self.look(to).await,

@@ -106,6 +106,9 @@ fn say(event: &Event, troubles: &mut Troubles) {
         What::Verified { number, size_bytes, matches } => {
             debug!(event = name, stream, path, part = number.get(), size_bytes, matches, "part verified");
         }
+        What::Compared { size_bytes, matches } => {
+            info!(event = name, stream, path, size_bytes, matches, "object found and compared with the file");
+        }
         What::Completed { size_bytes, after_last_change } => {
             let after_last_change_seconds = after_last_change.as_secs_f64();
             info!(event = name, stream, path, size_bytes, after_last_change_seconds, "recording completed");

@@ -21,6 +21,7 @@ macro_rules! lua {
 }
 
 lua! {
+    CLAIM = "claim.lua"
     CREATE = "create.lua"
     FORGET = "forget.lua"
     RECORD_PART = "record_part.lua"

@@ -15,6 +15,7 @@ pub(super) enum Write {
     Create(StreamRecord),
     RecordPart { id: StreamId, epoch: u64, generation: u32, number: PartNumber, part: Part },
     Transition { from: State, record: StreamRecord },
+    Claim { id: StreamId, epoch: u64, node: String },
     Forget { id: StreamId, epoch: u64 },
 }
 
@@ -25,6 +26,8 @@ pub(super) enum Outcome {
     Done,
     /// Its condition does not hold; this was found instead. Nothing was changed.
     Stale(String),
+    /// There is no such stream. Nothing was changed.
+    Unknown,
 }
 
 impl Write {
@@ -34,6 +37,7 @@ impl Write {
             Self::Create(_) => "create stream",
             Self::RecordPart { .. } => "record part",
             Self::Transition { .. } => "update stream",
+            Self::Claim { .. } => "claim stream",
             Self::Forget { .. } => "forget stream",
         }
     }
@@ -42,7 +46,7 @@ impl Write {
     pub(super) fn stream(&self) -> StreamId {
         match self {
             Self::Create(record) | Self::Transition { record, .. } => record.id,
-            Self::RecordPart { id, .. } | Self::Forget { id, .. } => *id,
+            Self::RecordPart { id, .. } | Self::Claim { id, .. } | Self::Forget { id, .. } => *id,
         }
     }
 
@@ -54,6 +58,7 @@ impl Write {
                 record_part(connection, *id, *epoch, *generation, *number, part)
             }
             Self::Transition { from, record } => transition(connection, *from, record),
+            Self::Claim { id, epoch, node } => claim(connection, *id, *epoch, node),
             Self::Forget { id, epoch } => forget(connection, *id, *epoch),
         }
     }
@@ -104,6 +109,15 @@ fn record_part(
     }
 }
 
+fn claim(connection: &Connection, id: StreamId, epoch: u64, node: &str) -> Result<Outcome> {
+    let mut update = connection.prepare_cached("UPDATE streams SET epoch = ?3, node = ?4 WHERE id = ?1 AND epoch = ?2")?;
+    let next = epoch.wrapping_add(1);
+    if update.execute(params![id.to_string(), epoch.cast_signed(), next.cast_signed(), node])? == 1 {
+        return Ok(Outcome::Done);
+    }
+    Ok(stale(read_one(connection, id)?))
+}
+
 fn forget(connection: &Connection, id: StreamId, epoch: u64) -> Result<Outcome> {
     // The parts follow by their foreign key.
     let mut delete = connection.prepare_cached("DELETE FROM streams WHERE id = ?1 AND epoch = ?2")?;
@@ -117,10 +131,9 @@ fn forget(connection: &Connection, id: StreamId, epoch: u64) -> Result<Outcome> 
 }
 
 fn stale(found: Option<StreamRecord>) -> Outcome {
-    Outcome::Stale(found.map_or_else(
-        || "no such stream".to_owned(),
-        |found| format!("state {}, epoch {}, node {}", found.state, found.epoch, found.node),
-    ))
+    found.map_or(Outcome::Unknown, |found| {
+        Outcome::Stale(format!("state {}, epoch {}, node {}", found.state, found.epoch, found.node))
+    })
 }
 
 pub(super) fn read_one(connection: &Connection, id: StreamId) -> Result<Option<StreamRecord>> {

@@ -119,6 +119,9 @@ impl StateFile {
         let answer = |(write, outcome): (&Write, Result<Outcome, Failure>)| match outcome {
             Ok(Outcome::Done) => Ok(()),
             Ok(Outcome::Stale(found)) => Err(CheckpointError::Stale { op: write.op(), id: write.stream(), found }),
+            Ok(Outcome::Unknown) => {
+                Err(CheckpointError::Unknown { op: write.op(), target: self.location.clone(), id: write.stream() })
+            }
             Err(failure) => Err(failure.of(write.op(), &self.location)),
         };
         writes.iter().zip(outcomes).map(answer).collect()

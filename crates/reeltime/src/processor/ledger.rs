@@ -1,0 +1,360 @@
+//! What the checkpoint is to know of one stream, and does not know yet.
+//!
+//! A checkpoint store that is away, or that hangs, does not stop uploads: what it misses is
+//! owed, and written as soon as it is there. After a crash the store's own lists make up for
+//! what was still owed. Only the ends of a stream wait until they are durable: a file may be
+//! deleted upon `completed`.
+//!
+//! One task per stream writes what is owed, when there is something:
+//!
+//! 1. the stream, if the checkpoint does not have it;
+//! 2. the parts, which so are there before `completed` is;
+//! 3. the record, through every state that was passed meanwhile.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reeltime_core::{Input, Part, PartNumber, State, StreamId, StreamRecord, Trouble};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Outside;
+use super::saving::{Backoff, HINT};
+use crate::checkpoint::CheckpointError;
+use crate::events::{Event, What};
+
+/// What takes longer than this is owed.
+const PROMPT: Duration = Duration::from_secs(1);
+
+/// Parts that are written at the same time.
+const PARTS_AT_ONCE: usize = 16;
+
+/// The debts of one stream. A clone has the same.
+#[derive(Clone)]
+pub(super) struct Ledger(Arc<Inner>);
+
+struct Inner {
+    outside: Outside,
+    id: StreamId,
+    epoch: u64,
+    path: Arc<Mutex<PathBuf>>,
+    debts: Mutex<Debts>,
+    changed: Notify,
+    /// Brings the machine what no request is answered with.
+    late: mpsc::UnboundedSender<Input>,
+    /// Nothing new may be begun.
+    stop: CancellationToken,
+    /// Nobody is left to write for.
+    gone: CancellationToken,
+}
+
+struct Debts {
+    /// The state in which the checkpoint has the stream; `None`: it does not have it.
+    known: Option<State>,
+    /// The newest record, and how many there were with it.
+    record: Option<(u64, StreamRecord)>,
+    records: u64,
+    /// The last record that was written.
+    written: u64,
+    parts: BTreeMap<PartNumber, (u32, Part)>,
+    is_paying: bool,
+    /// Another owner has the stream.
+    is_lost: bool,
+}
+
+impl Ledger {
+    /// The ledger of a stream that the checkpoint has in this state, or has not.
+    pub(super) fn new(
+        outside: Outside,
+        record: &StreamRecord,
+        known: Option<State>,
+        path: Arc<Mutex<PathBuf>>,
+        late: mpsc::UnboundedSender<Input>,
+        stop: CancellationToken,
+    ) -> Self {
+        let debts = Debts {
+            known,
+            record: None,
+            records: 0,
+            written: 0,
+            parts: BTreeMap::new(),
+            is_paying: false,
+            is_lost: false,
+        };
+        Self(Arc::new(Inner {
+            outside,
+            id: record.id,
+            epoch: record.epoch,
+            path,
+            debts: Mutex::new(debts),
+            changed: Notify::new(),
+            late,
+            stop,
+            gone: CancellationToken::new(),
+        }))
+    }
+
+    /// Nothing is written any more.
+    pub(super) fn close(&self) {
+        self.0.gone.cancel();
+    }
+
+    /// Writes a stream that the checkpoint does not have. Answered as [`Ledger::save`].
+    pub(super) fn create(
+        &self,
+        record: StreamRecord,
+        parts: Vec<(PartNumber, Part)>,
+        running: &mut JoinSet<Vec<Input>>,
+    ) {
+        {
+            let mut debts = self.debts();
+            debts.known = None;
+            let generation = record.generation;
+            debts.parts.extend(parts.into_iter().map(|(number, part)| (number, (generation, part))));
+        }
+        self.save(record, running);
+    }
+
+    /// Writes the record; answers [`Input::Saved`], or [`Input::Failed`] if it is not durable
+    /// and has to be.
+    pub(super) fn save(&self, record: StreamRecord, running: &mut JoinSet<Vec<Input>>) {
+        let must_be_durable = matches!(record.state, State::Completed | State::Failed);
+        let mut debts = self.debts();
+        debts.records += 1;
+        let turn = debts.records;
+        debts.parts.retain(|_, (generation, _)| *generation == record.generation);
+        debts.record = Some((turn, record));
+        self.begin_to_pay(debts);
+        let ledger = self.clone();
+        running.spawn(async move { ledger.settled(turn, must_be_durable).await });
+    }
+
+    /// Writes a stored part, replacing one with the same number. Returns when that is done, or
+    /// when it takes too long and is owed.
+    pub(super) async fn note(&self, generation: u32, number: PartNumber, part: Part) {
+        let owed = (generation, part);
+        {
+            let mut debts = self.debts();
+            debts.parts.insert(number, owed.clone());
+            self.begin_to_pay(debts);
+        }
+        let is_written = || {
+            let debts = self.debts();
+            let is_owed = debts.parts.get(&number) == Some(&owed);
+            (!is_owed || debts.known.is_none() && debts.record.is_none() || debts.is_lost).then_some(())
+        };
+        let _ = tokio::time::timeout(PROMPT, self.wait_for(is_written)).await; // it is owed then
+    }
+
+    /// Has parts written that were found in the store.
+    pub(super) fn note_found(&self, generation: u32, parts: Vec<(PartNumber, Part)>) {
+        let mut debts = self.debts();
+        debts.parts.extend(parts.into_iter().map(|(number, part)| (number, (generation, part))));
+        self.begin_to_pay(debts);
+    }
+
+    async fn settled(&self, turn: u64, must_be_durable: bool) -> Vec<Input> {
+        let outcome = || {
+            let debts = self.debts();
+            if debts.is_lost {
+                Some(vec![]) // the machine is told
+            } else if debts.written >= turn {
+                Some(vec![Input::Saved])
+            } else if debts.known.is_none() && debts.record.is_none() {
+                Some(vec![Input::Failed(Trouble::Outage)]) // it is forgotten, and the machine is told
+            } else {
+                None
+            }
+        };
+        let patience = async {
+            if must_be_durable {
+                self.0.stop.cancelled().await;
+            }
+            tokio::time::sleep(PROMPT).await;
+        };
+        tokio::select! {
+            biased;
+            answer = self.wait_for(outcome) => answer,
+            () = patience => vec![if must_be_durable { Input::Failed(Trouble::Outage) } else { Input::Saved }],
+        }
+    }
+
+    async fn wait_for<T>(&self, condition: impl Fn() -> Option<T>) -> T {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(holds) = condition() {
+                return holds;
+            }
+            changed.await;
+        }
+    }
+
+    fn debts(&self) -> MutexGuard<'_, Debts> {
+        self.0.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_to_pay(&self, mut debts: MutexGuard<'_, Debts>) {
+        if !debts.is_paying && !debts.is_lost {
+            debts.is_paying = true;
+            tokio::spawn(self.clone().work());
+        }
+    }
+
+    /// Pays until nothing is owed, however long that takes.
+    async fn work(self) {
+        let mut backoff = Backoff::default();
+        let paying = async {
+            loop {
+                let paid = self.pay().await;
+                self.0.changed.notify_waiters();
+                match paid {
+                    Ok(()) if self.is_done() => return,
+                    Ok(()) => backoff = Backoff::default(),
+                    Err(CheckpointError::Unknown { .. }) => {
+                        self.forgotten();
+                        return;
+                    }
+                    Err(error @ (CheckpointError::Stale { .. } | CheckpointError::Held { .. })) => {
+                        self.lost(&error);
+                        return;
+                    }
+                    Err(error) => {
+                        self.tell(What::Retrying { error: error.to_string(), hint: HINT.into() });
+                        backoff.wait().await;
+                    }
+                }
+            }
+        };
+        let _ = self.0.gone.run_until_cancelled(paying).await; // what was owed is owed no more
+        self.0.changed.notify_waiters();
+    }
+
+    fn is_done(&self) -> bool {
+        let mut debts = self.debts();
+        let is_done = debts.record.is_none() && (debts.parts.is_empty() || debts.known.is_none());
+        debts.is_paying = !is_done;
+        is_done
+    }
+
+    /// One attempt to write all that is owed.
+    async fn pay(&self) -> Result<(), CheckpointError> {
+        self.pay_creation().await?;
+        self.pay_parts().await?;
+        self.pay_record().await
+    }
+
+    async fn pay_creation(&self) -> Result<(), CheckpointError> {
+        let (turn, record) = {
+            let debts = self.debts();
+            match (debts.known, &debts.record) {
+                (None, Some(newest)) => newest.clone(),
+                _ => return Ok(()),
+            }
+        };
+        // Its parts come before it is completed.
+        let state = if record.state == State::Completed { State::PendingCompletion } else { record.state };
+        let is_all = state == record.state;
+        self.0.outside.checkpoint.create(&StreamRecord { state, ..record }).await?;
+        self.debts().is_written(state, is_all.then_some(turn));
+        Ok(())
+    }
+
+    async fn pay_parts(&self) -> Result<(), CheckpointError> {
+        loop {
+            let parts: Vec<_> = {
+                let debts = self.debts();
+                if debts.known.is_none() {
+                    return Ok(());
+                }
+                let owed = debts.parts.iter().take(PARTS_AT_ONCE);
+                owed.map(|(number, (generation, part))| (*number, *generation, part.clone())).collect()
+            };
+            if parts.is_empty() {
+                return Ok(());
+            }
+            let mut writing = JoinSet::new();
+            for (number, generation, part) in parts {
+                let ledger = self.clone();
+                writing.spawn(async move { ledger.pay_part(number, generation, part).await });
+            }
+            for written in writing.join_all().await {
+                written?;
+            }
+            self.0.changed.notify_waiters();
+        }
+    }
+
+    async fn pay_part(&self, number: PartNumber, generation: u32, part: Part) -> Result<(), CheckpointError> {
+        let Inner { outside, id, epoch, .. } = &*self.0;
+        outside.checkpoint.record_part(*id, *epoch, generation, number, &part).await?;
+        let mut debts = self.debts();
+        if debts.parts.get(&number).is_some_and(|owed| *owed == (generation, part)) {
+            debts.parts.remove(&number);
+        }
+        Ok(())
+    }
+
+    async fn pay_record(&self) -> Result<(), CheckpointError> {
+        let (mut from, (turn, record)) = {
+            let debts = self.debts();
+            match (debts.known, &debts.record) {
+                (Some(known), Some(newest)) if debts.parts.is_empty() => (known, newest.clone()),
+                _ => return Ok(()),
+            }
+        };
+        let last = record.state;
+        for state in from.way_to(last) {
+            let step = StreamRecord { state, ..record.clone() };
+            self.0.outside.checkpoint.transition(from, &step).await?;
+            self.debts().is_written(state, (state == last).then_some(turn));
+            if from != state {
+                self.tell(What::StateChanged { from, to: state });
+            }
+            from = state;
+        }
+        Ok(())
+    }
+
+    fn forgotten(&self) {
+        {
+            let mut debts = self.debts();
+            debts.known = None;
+            debts.record = None;
+            debts.is_paying = false;
+        }
+        let hint = "it is written anew, with all its parts; look for who flushed or replaced the state";
+        let message = "the checkpoint does not have this stream any more".to_owned();
+        self.tell(What::Notice { message, hint: hint.into() });
+        let _ = self.0.late.send(Input::Forgotten); // a processor that has ended needs nothing
+    }
+
+    fn lost(&self, error: &CheckpointError) {
+        self.debts().is_lost = true;
+        let hint = "another reeltime has taken this stream over; this one leaves it alone".into();
+        self.tell(What::Notice { message: error.to_string(), hint });
+        let _ = self.0.late.send(Input::LeaseLost); // a processor that has ended needs nothing
+    }
+
+    fn tell(&self, what: What) {
+        let path = self.0.path.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.0.outside.events.tell(Event { stream: Some(self.0.id), path: Some(path), what });
+    }
+}
+
+impl Debts {
+    /// The checkpoint has the stream in this state, and the record of that turn.
+    fn is_written(&mut self, state: State, turn: Option<u64>) {
+        self.known = Some(state);
+        if let Some(turn) = turn {
+            self.written = self.written.max(turn);
+            if self.record.as_ref().is_some_and(|(newest, _)| *newest == turn) {
+                self.record = None;
+            }
+        }
+    }
+}
