@@ -16,11 +16,14 @@ fn histories() -> u64 {
     std::env::var("REELTIME_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000)
 }
 
-/// Lives every `step`th history from `first` on.
-fn live_some(first: u64, step: u64) -> model::Seen {
+/// A world by its seed; loud if it is alone.
+type Beginning = fn(u64, bool) -> World;
+
+/// Lives every `step`th of `count` histories from `first` on.
+fn live_some(begin: Beginning, first: u64, step: u64, count: u64) -> model::Seen {
     let mut seen = model::Seen::default();
-    for seed in (first..histories()).step_by(step as usize) {
-        match std::panic::catch_unwind(|| World::new(seed, false).live()) {
+    for seed in (first..count).step_by(step as usize) {
+        match std::panic::catch_unwind(|| begin(seed, false).live()) {
             Ok(one) => seen.add(&one),
             Err(panic) => {
                 eprintln!("history {seed} failed; replay it with REELTIME_SEED={seed}");
@@ -31,16 +34,17 @@ fn live_some(first: u64, step: u64) -> model::Seen {
     seen
 }
 
-#[test]
-fn a_completed_object_is_the_file_whatever_happens() {
+/// Lives `count` histories on all processors, or that of `REELTIME_SEED` alone.
+fn live(begin: Beginning, count: u64) -> Option<model::Seen> {
     if let Some(seed) = std::env::var("REELTIME_SEED").ok().and_then(|text| text.parse().ok()) {
-        World::new(seed, true).live();
-        return;
+        begin(seed, true).live();
+        return None;
     }
     // A history depends on its seed alone, not on who lives it.
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let all: Vec<_> =
+        (0..threads).map(|first| std::thread::spawn(move || live_some(begin, first, threads, count))).collect();
     let mut seen = model::Seen::default();
-    let all: Vec<_> = (0..threads).map(|first| std::thread::spawn(move || live_some(first, threads))).collect();
     for one in all {
         match one.join() {
             Ok(some) => seen.add(&some),
@@ -48,8 +52,22 @@ fn a_completed_object_is_the_file_whatever_happens() {
         }
     }
     eprintln!("{seen:?}");
+    Some(seen)
+}
+
+#[test]
+fn a_completed_object_is_the_file_whatever_happens() {
     // The histories have been where it matters.
-    for (what, count) in seen.counts() {
+    for (what, count) in live(World::new, histories()).iter().flat_map(model::Seen::counts) {
         assert!(count > 0, "no history has seen: {what}");
+    }
+}
+
+/// However often the process is killed, and whatever its checkpoint has lost.
+#[test]
+fn what_the_store_has_is_not_sent_again() {
+    if let Some(seen) = live(World::calm, histories() / 5) {
+        let counts = [seen.crashes, seen.forgotten, seen.rolled_back, seen.recognised];
+        assert!(counts.iter().all(|count| *count > 0), "{seen:?}");
     }
 }

@@ -276,8 +276,7 @@ impl Supervisor {
                 self.revive(id, found).await;
             }
             None => {
-                let origin =
-                    if found.identity.is_born_after(self.began) { Origin::Appeared } else { Origin::Present };
+                let origin = if found.identity.is_born_after(self.began) { Origin::Appeared } else { Origin::Present };
                 self.begin(source, found, origin);
             }
         }

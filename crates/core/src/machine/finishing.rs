@@ -9,7 +9,11 @@ impl StreamMachine {
         let Some(ended) = self.ended else {
             // An object is made, and somebody writes again. Merely opened, or touched, the file
             // may still be the same: that shows at its next end.
-            let written = !self.made_of.is_some_and(|version| version.same_content(&seen.version));
+            let written = match self.made_of {
+                Some(version) => !version.same_content(&seen.version),
+                // Made before a crash.
+                None => self.object_bytes != seen.version.size,
+            };
             if written && self.request.is_none() {
                 self.restart_without_upload();
                 self.restart_next(now, out);

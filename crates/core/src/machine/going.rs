@@ -56,7 +56,10 @@ impl StreamMachine {
             // next end says otherwise.
             (None, State::PendingCompletion) if self.object == ObjectState::None && !self.is_making_object() => {
                 if self.put_tried {
-                    self.course = Course::Restarting;
+                    // Or was it an upload? That is still being asked.
+                    if self.survey == Survey::Done {
+                        self.course = Course::Restarting;
+                    }
                 } else {
                     self.set_state(State::Active);
                 }

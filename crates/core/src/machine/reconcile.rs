@@ -100,7 +100,9 @@ impl StreamMachine {
         self.unreconciled = false;
         let doubted = std::mem::take(&mut self.upload_doubted);
         match facts {
-            Some(facts) if self.bears_our_mark(&facts) && (self.table_makes(&facts) || self.take_as_one_part(&facts)) => {
+            Some(facts)
+                if self.bears_our_mark(&facts) && (self.table_makes(&facts) || self.take_as_one_part(&facts)) =>
+            {
                 self.record.etag = Some(facts.etag);
                 self.record.checksum = facts.crc;
                 self.record.completed_at.get_or_insert(now.wall);
@@ -117,7 +119,10 @@ impl StreamMachine {
                 // A store that loses every upload at once is not asked for one after the other.
                 self.patience.failed(crate::Trouble::Outage, now.tick);
             }
-            facts => self.found = facts,
+            facts => {
+                self.put_tried &= facts.as_ref().is_some_and(|facts| self.bears_our_mark(facts));
+                self.found = facts;
+            }
         }
     }
 
@@ -182,7 +187,8 @@ impl StreamMachine {
         match facts {
             Some(facts) if fits(&facts) => {
                 let is_ours = facts.token.is_none() || self.bears_our_mark(&facts);
-                if is_ours || facts.crc.is_some() && expected.is_some() || self.record.etag == Some(facts.etag.clone()) {
+                if is_ours || facts.crc.is_some() && expected.is_some() || self.record.etag == Some(facts.etag.clone())
+                {
                     self.object = ObjectState::Checked;
                     self.object_bytes = facts.size_bytes;
                     self.record.checksum = expected;

@@ -14,7 +14,8 @@
 
 use super::{Course, LastLook, MAX_LIST_DENIALS, ObjectState, Request, StreamMachine};
 use crate::{
-    Action, FileVersion, Now, ObjectFacts, Observation, Part, PartNumber, PartPlan, PendingUpload, RemotePart, Trouble, UploadState, Writers,
+    Action, FileVersion, Now, ObjectFacts, Observation, Part, PartNumber, PartPlan, PendingUpload, RemotePart, Trouble,
+    UploadState, Writers,
 };
 
 /// How far the search has come.
@@ -95,6 +96,7 @@ impl StreamMachine {
         let (Some(upload), Some(parts)) = (uploads.pop(), parts) else { return };
         let Some(plan) = plan_of(&parts, self.record.plan) else { return };
         self.survey = Survey::Done;
+        self.put_tried = false; // it was this upload that the checkpoint did not know of
         self.record.plan = plan;
         self.record.upload = UploadState::Open { id: upload.upload_id };
         self.unsaved = true;
@@ -117,12 +119,7 @@ impl StreamMachine {
         true
     }
 
-    pub(super) fn object_compared(
-        &mut self,
-        parts: Option<Vec<(PartNumber, Part)>>,
-        read_at: FileVersion,
-        now: Now,
-    ) {
+    pub(super) fn object_compared(&mut self, parts: Option<Vec<(PartNumber, Part)>>, read_at: FileVersion, now: Now) {
         if self.ended != Some(read_at) {
             return self.sight.touch();
         }
@@ -158,8 +155,14 @@ impl StreamMachine {
 /// tail that was to be sent again when the file had grown.
 fn plan_of(parts: &[RemotePart], usual: PartPlan) -> Option<PartPlan> {
     let fits = |plan: &PartPlan| {
-        let ranges = || parts.iter().map(|part| (part.size_bytes, plan.range(part.number).map_or(0, |range| range.len)));
-        ranges().all(|(size, len)| size <= len) && (parts.len() <= 1 || ranges().any(|(size, len)| size == len))
+        let full = |part: &RemotePart| plan.range(part.number).map_or(0, |range| range.len);
+        let some_full = match parts {
+            [] | [_] => true,
+            // A tail that grew into the next part while it was on its way.
+            [one, other] if one.size_bytes != other.size_bytes => true,
+            parts => parts.iter().any(|part| part.size_bytes == full(part)),
+        };
+        some_full && parts.iter().all(|part| part.size_bytes <= full(part))
     };
     let larger = |plan: &PartPlan| plan.enlarged(plan.capacity() + 1);
     std::iter::successors(Some(usual), larger).find(fits)
@@ -188,11 +191,11 @@ mod tests {
     fn an_upload_is_known_by_how_it_is_divided() {
         let usual = PartPlan::new(PlanKind::Growing, 8 * MIB, Limits::S3).unwrap();
         let first_bytes = |sizes: &[u64]| plan_of(&parts(sizes), usual).map(|plan| plan.first_bytes() / MIB);
-        for ours in [&[][..], &[8], &[8, 8, 3], &[3], &[8, 3, 8, 2]] {
+        for ours in [&[][..], &[8], &[8, 8, 3], &[3], &[8, 3, 8, 2], &[3, 1]] {
             assert_eq!(first_bytes(ours), Some(8), "{ours:?}");
         }
         assert_eq!(first_bytes(&[16, 16, 4]), Some(16), "a plan that was enlarged");
-        for others in [&[5, 5, 5][..], &[10, 10], &[16, 8, 32], &[8, 8, 9]] {
+        for others in [&[5, 5, 5][..], &[5, 5], &[10, 10], &[8, 8, 9]] {
             assert_eq!(first_bytes(others), None, "{others:?}");
         }
     }

@@ -5,12 +5,12 @@ mod store;
 
 use std::path::PathBuf;
 
-use reeltime_core::{
-    Action, ByteRange, Crc64Nvme, FileVersion, Input, Limits, Now, ObjectFacts, ObjectKey, Observation, Origin, Part, PartNumber,
-    PartPlan, PlanKind, Policy, Reason, State, StreamId, StreamMachine, StreamRecord, Tick, Trouble, UploadState,
-    WallTime, Writers,
-};
 use checkpoint::Checkpoint;
+use reeltime_core::{
+    Action, ByteRange, Crc64Nvme, FileVersion, Input, Limits, Now, ObjectFacts, ObjectKey, Observation, Origin, Part,
+    PartNumber, PartPlan, PlanKind, Policy, Reason, State, StreamId, StreamMachine, StreamRecord, Tick, Trouble,
+    UploadState, WallTime, Writers,
+};
 use store::Store;
 
 /// What histories came across, so that a test can tell that they came far enough.
@@ -124,6 +124,7 @@ pub struct World {
     hints: Vec<Input>,
     wake_at: Option<u64>,
     faults: bool,
+    is_calm: bool,
     policy: Policy,
     /// Tick of the last effect that made an object.
     made_at: u64,
@@ -176,6 +177,7 @@ impl World {
             hints: Vec::new(),
             wake_at: None,
             faults: true,
+            is_calm: false,
             policy,
             made_at: 0,
             etag_is_md5,
@@ -187,6 +189,18 @@ impl World {
         }
     }
 
+    /// A world whose store does what it is asked, tells what it has, and loses nothing, and whose
+    /// recorder only appends: only the process and its checkpoint come to grief.
+    pub fn calm(seed: u64, loud: bool) -> Self {
+        let mut world = Self::new(seed, loud);
+        world.is_calm = true;
+        world.etag_is_md5 |= !world.store.tells_checksums();
+        world.clock_jumps = false;
+        world.temp_name = false;
+        world.final_name_taken = false;
+        world
+    }
+
     /// One history: a while of everything, then quiet; at the end all must be well.
     pub fn live(mut self) -> Seen {
         let steps = 20 + self.chance.below(250);
@@ -194,7 +208,7 @@ impl World {
             match self.chance.below(10) {
                 0..3 => self.recorder_acts(),
                 3 if self.chance.one_in(4) => self.crash(),
-                3 if self.chance.one_in(3) => {
+                3 if !self.is_calm && self.chance.one_in(3) => {
                     if self.store.vanish_one(&mut self.chance) {
                         self.seen.vanished += 1;
                         self.say("an upload vanishes");
@@ -244,7 +258,8 @@ impl World {
         let Some(file) = self.file.as_mut() else {
             if self.unlinked.is_none() && self.chance.one_in(2) {
                 let inode = 1 + self.chance.below(3);
-                self.file = Some(File { bytes: Vec::new(), mtime_ms: stamp, ctime_ms: stamp, inode, born_ms: self.tick });
+                self.file =
+                    Some(File { bytes: Vec::new(), mtime_ms: stamp, ctime_ms: stamp, inode, born_ms: self.tick });
                 self.is_present = false;
                 self.writer_open = true;
                 self.say("created");
@@ -253,12 +268,14 @@ impl World {
         };
         let mut hint = Input::Touched;
         let what;
-        match self.chance.below(14) {
+        let act = self.chance.below(14);
+        match if self.is_calm && act < 12 { 0 } else { act } {
             0..6 => {
                 let most = if self.chance.one_in(5) { 60 } else { 9 };
                 let many = 1 + self.chance.below(most);
                 let bytes: Vec<u8> = (0..many).map(|_| 1 + self.chance.below(255) as u8).collect();
-                if file.bytes.len() + bytes.len() < 900 {
+                // More than a plan holds is an upload begun anew.
+                if file.bytes.len() + bytes.len() < if self.is_calm { 600 } else { 900 } {
                     file.bytes.extend(bytes);
                 }
                 what = "append";
@@ -322,7 +339,7 @@ impl World {
                 self.hints.push(Input::Renamed { path, key: self.key.clone(), temp_name: false, final_name: true });
                 return;
             }
-            12 if self.chance.one_in(8) && live => {
+            12 if !self.is_calm && self.chance.one_in(8) && live => {
                 self.key = ObjectKey::from_bytes(b"b.mp4".to_vec());
                 file.ctime_ms = stamp;
                 self.say("renamed to another key");
@@ -391,7 +408,9 @@ impl World {
             Some(record) => match record.state {
                 State::Completed | State::Failed if record.key != self.key => true,
                 State::Completed => !record.version.is_some_and(|known| known.same_content(&version)),
-                State::Failed if record.reason == Some(Reason::KeyTaken) && !(self.temp_name && self.final_name_taken) => {
+                State::Failed
+                    if record.reason == Some(Reason::KeyTaken) && !(self.temp_name && self.final_name_taken) =>
+                {
                     true
                 }
                 State::Failed => record.version != Some(version),
@@ -616,12 +635,13 @@ impl World {
                 | Action::Save(_)
                 | Action::Note { .. }
         );
-        if self.faults && store_call && self.chance.one_in(6) {
+        let store_fails = self.faults && store_call && !self.is_calm;
+        if store_fails && self.chance.one_in(6) {
             let trouble = if self.chance.one_in(5) { Trouble::Denied } else { Trouble::Outage };
             return failed(&action, trouble); // before any effect
         }
         let answer = self.effect(&action);
-        if self.faults && store_call && self.chance.one_in(6) {
+        if store_fails && self.chance.one_in(6) {
             self.seen.lost_answers += 1;
             return failed(&action, Trouble::Outage); // after the effect
         }
@@ -871,6 +891,10 @@ impl World {
             assert_eq!(self.store.object(&self.key), Some(&file.bytes), "the object equals the file");
         }
         self.nothing_is_left_behind();
+        if self.is_calm {
+            let again = self.store.done_again();
+            assert_eq!(again, [0; 3], "parts sent again, objects made again, uploads begun for nothing");
+        }
     }
 
     /// Of what a lost checkpoint alone knew, the upload of a file that is gone, or has another

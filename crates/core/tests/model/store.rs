@@ -31,6 +31,11 @@ pub struct Store {
     uploads: BTreeMap<String, Upload>,
     objects: BTreeMap<ObjectKey, Object>,
     next_id: u64,
+    /// The same bytes were stored once more as the same part of the same upload.
+    parts_again: u64,
+    /// The same object was made once more.
+    objects_again: u64,
+    objects_of_uploads: u64,
 }
 
 /// The store's name for some bytes: stands for an MD5.
@@ -47,6 +52,9 @@ impl Store {
             uploads: BTreeMap::new(),
             objects: BTreeMap::new(),
             next_id: 1,
+            parts_again: 0,
+            objects_again: 0,
+            objects_of_uploads: 0,
         }
     }
 
@@ -60,7 +68,8 @@ impl Store {
 
     pub fn put_part(&mut self, id: &str, number: PartNumber, bytes: &[u8], tick: u64) -> Option<String> {
         let upload = self.uploads.get_mut(id)?;
-        upload.parts.insert(number, (bytes.to_vec(), tick));
+        let before = upload.parts.insert(number, (bytes.to_vec(), tick));
+        self.parts_again += u64::from(before.is_some_and(|(before, _)| before == bytes));
         Some(etag_of(bytes))
     }
 
@@ -120,12 +129,15 @@ impl Store {
         );
         let upload = self.uploads.remove(id).unwrap();
         let etag = etag_of(&bytes);
+        self.objects_again += u64::from(self.object(&upload.key) == Some(&bytes));
+        self.objects_of_uploads += 1;
         self.objects.insert(upload.key, Object { bytes, token: upload.token, from: Some(id.to_owned()) });
         Ok(etag)
     }
 
     pub fn put(&mut self, key: &ObjectKey, token: &str, bytes: Vec<u8>) -> String {
         let etag = etag_of(&bytes);
+        self.objects_again += u64::from(self.object(key) == Some(&bytes));
         self.objects.insert(key.clone(), Object { bytes, token: token.to_owned(), from: None });
         etag
     }
@@ -137,6 +149,16 @@ impl Store {
             crc: self.tells_checksums.then(|| Crc64Nvme::of(&object.bytes)),
             token: Some(object.token.clone()),
         })
+    }
+
+    pub fn tells_checksums(&self) -> bool {
+        self.tells_checksums
+    }
+
+    /// Parts that were sent again, objects that were made again, and uploads that became no
+    /// object.
+    pub fn done_again(&self) -> [u64; 3] {
+        [self.parts_again, self.objects_again, self.next_id - 1 - self.objects_of_uploads]
     }
 
     pub fn abort(&mut self, id: &str) {

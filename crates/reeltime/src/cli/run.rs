@@ -308,7 +308,9 @@ fn store_failure(error: &StoreError) -> Failure {
 
 fn checkpoint_failure(error: &CheckpointError) -> Failure {
     let hint = match error {
-        CheckpointError::Held { .. } => "stop the other one, or give this one another --state (or, in a shared one, another --node)",
+        CheckpointError::Held { .. } => {
+            "stop the other one, or give this one another --state (or, in a shared one, another --node)"
+        }
         CheckpointError::Outage { .. } => "check the disk or the service that holds the state; nothing is lost",
         _ => "",
     };

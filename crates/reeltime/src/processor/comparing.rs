@@ -3,9 +3,7 @@
 use std::io;
 
 use md5::{Digest, Md5};
-use reeltime_core::{
-    ByteRange, Crc64Nvme, FileVersion, ObjectFacts, Part, PartNumber, PartPlan, WallTime,
-};
+use reeltime_core::{ByteRange, Crc64Nvme, FileVersion, ObjectFacts, Part, PartNumber, PartPlan, WallTime};
 
 use crate::recording::Recording;
 use crate::storage::body::{checksum_of, checksums_of, each_block};
@@ -63,8 +61,15 @@ pub(super) fn compare_object(
             (crc.finish(), hex(&md5))
         };
         whole = whole.followed_by(crc, range.len);
-        let part =
-            Part { size_bytes: range.len, etag, crc: Some(crc), stored_at: now, uploads: 1, proven: None, dirty: false };
+        let part = Part {
+            size_bytes: range.len,
+            etag,
+            crc: Some(crc),
+            stored_at: now,
+            uploads: 1,
+            proven: None,
+            dirty: false,
+        };
         parts.push((number, part));
     }
     let is_same = match facts.crc {

@@ -120,7 +120,9 @@ impl Metrics {
                 }
                 self.part_seconds.observe(took.as_secs_f64());
             }
-            What::Verified { size_bytes, .. } | What::Compared { size_bytes, .. } => drop(self.verified_bytes.inc_by(*size_bytes)),
+            What::Verified { size_bytes, .. } | What::Compared { size_bytes, .. } => {
+                drop(self.verified_bytes.inc_by(*size_bytes))
+            }
             What::Completed { after_last_change, .. } => {
                 self.completed.inc();
                 self.end_to_object_seconds.observe(after_last_change.as_secs_f64());

@@ -110,7 +110,8 @@ fn record_part(
 }
 
 fn claim(connection: &Connection, id: StreamId, epoch: u64, node: &str) -> Result<Outcome> {
-    let mut update = connection.prepare_cached("UPDATE streams SET epoch = ?3, node = ?4 WHERE id = ?1 AND epoch = ?2")?;
+    let mut update =
+        connection.prepare_cached("UPDATE streams SET epoch = ?3, node = ?4 WHERE id = ?1 AND epoch = ?2")?;
     let next = epoch.wrapping_add(1);
     if update.execute(params![id.to_string(), epoch.cast_signed(), next.cast_signed(), node])? == 1 {
         return Ok(Outcome::Done);
