@@ -1,16 +1,12 @@
 //! A Redis Cluster of real servers: masters, and a replica of each if wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
 
-use super::{Redis, RedisClient, RedisOptions};
+use super::{Redis, RedisClient, RedisOptions, in_step, wait_until};
 use crate::servers::Port;
 
 /// The slots of every cluster.
 const SLOTS: usize = 16_384;
-
-/// Until all nodes know all others and have agreed.
-const FORM_DEADLINE: Duration = Duration::from_mins(2);
 
 /// A running cluster.
 #[derive(Debug)]
@@ -90,6 +86,14 @@ impl RedisCluster {
         });
     }
 
+    /// Returns when the replica of a master that was killed has taken its slots over, and all
+    /// nodes know.
+    pub fn wait_until_taken_over(&self, master: &Redis) {
+        let replica = self.partner(master).client();
+        wait_until("the replica to take over", || replica.info("role").as_deref() == Some("master"));
+        self.wait_until_it_serves();
+    }
+
     /// All nodes, the masters first.
     pub fn nodes(&self) -> impl Iterator<Item = &Redis> {
         self.masters.iter().chain(&self.replicas)
@@ -98,6 +102,23 @@ impl RedisCluster {
     /// Those that were started as masters.
     pub fn masters(&self) -> &[Redis] {
         &self.masters
+    }
+
+    /// The replica of a server that was started as a master, and the other way round.
+    ///
+    /// Panics in a cluster without replicas.
+    pub fn partner(&self, node: &Redis) -> &Redis {
+        let pairs = self.masters.iter().zip(&self.replicas);
+        let partner = pairs.into_iter().find_map(|(master, replica)| {
+            (master.port() == node.port()).then_some(replica).or((replica.port() == node.port()).then_some(master))
+        });
+        partner.expect("it is a node of this cluster, which has replicas")
+    }
+
+    /// Returns when the replicas have everything that their masters have at this moment. Before
+    /// a failover.
+    pub fn wait_until_in_step(&self) {
+        self.masters.iter().zip(&self.replicas).for_each(|(master, replica)| in_step(master, replica));
     }
 
     /// `redis+cluster://` with all masters.
@@ -124,12 +145,4 @@ impl RedisCluster {
 fn cluster_info(client: &RedisClient, field: &str) -> Option<String> {
     let text = client.command(&["CLUSTER", "INFO"]).text();
     text.lines().find_map(|line| Some(line.strip_prefix(field)?.strip_prefix(':')?.trim().to_owned()))
-}
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + FORM_DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
