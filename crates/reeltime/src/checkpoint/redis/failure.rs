@@ -73,7 +73,7 @@ impl From<RedisError> for Failure {
             ErrorKind::Io if said.contains("certificate") || said.contains("Certificate") => Self {
                 ends_connection: true,
                 ..lasting(
-                    "the server's certificate is not trusted: name its CA in SSL_CERT_FILE, or use rediss:// with the name that is in the certificate",
+                    "the server's certificate is not trusted: name its CA with ?ca=FILE, or use rediss:// with the name that is in the certificate",
                 )
             },
             ErrorKind::Io | ErrorKind::Parse | ErrorKind::ClusterConnectionNotFound => Self::disconnected(said),
