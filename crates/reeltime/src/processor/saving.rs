@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::Outside;
 use super::hands::Task;
 use crate::checkpoint::CheckpointError;
-use crate::events::{Event, What};
+use crate::events::{Event, Side, What};
 
 const HINT: &str = "the checkpoint is written as soon as it can be; recordings go on being uploaded meanwhile";
 
@@ -97,7 +97,7 @@ impl Ledger {
                 Some(Input::LeaseLost)
             }
             Err(error) => {
-                task.tell(What::Retrying { error: error.to_string(), hint: HINT.into() });
+                task.tell(What::Retrying { side: Side::Checkpoint, error: error.to_string(), hint: HINT.into() });
                 None
             }
         }
@@ -109,7 +109,7 @@ impl Ledger {
 pub(super) async fn record_part(task: &Task, generation: u32, number: PartNumber, part: &Part) {
     let noted = task.outside.checkpoint.record_part(task.id, task.record.epoch, generation, number, part).await;
     if let Err(error) = noted {
-        task.tell(What::Retrying { error: error.to_string(), hint: HINT.into() });
+        task.tell(What::Retrying { side: Side::Checkpoint, error: error.to_string(), hint: HINT.into() });
     }
 }
 
@@ -123,7 +123,9 @@ pub(super) async fn remember_parts(task: &Task, parts: &[(PartNumber, Part)]) {
     let generation = task.record.generation;
     let known = match task.outside.checkpoint.load_parts(task.id, generation).await {
         Ok(known) => known,
-        Err(error) => return task.tell(What::Retrying { error: error.to_string(), hint: HINT.into() }),
+        Err(error) => {
+            return task.tell(What::Retrying { side: Side::Checkpoint, error: error.to_string(), hint: HINT.into() });
+        }
     };
     for (number, part) in parts {
         let is_known = known.get(*number).is_some_and(|known| {
@@ -145,7 +147,7 @@ pub(crate) async fn create(outside: &Outside, record: &StreamRecord) -> bool {
             Err(CheckpointError::Stale { .. } | CheckpointError::Held { .. }) => return false,
             Err(error) => error,
         };
-        let what = What::Retrying { error: error.to_string(), hint: HINT.into() };
+        let what = What::Retrying { side: Side::Checkpoint, error: error.to_string(), hint: HINT.into() };
         outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
         backoff.wait().await;
     }
@@ -158,7 +160,7 @@ pub(crate) async fn load_parts(outside: &Outside, record: &StreamRecord) -> Part
         match outside.checkpoint.load_parts(record.id, record.generation).await {
             Ok(table) => return table,
             Err(error) => {
-                let what = What::Retrying { error: error.to_string(), hint: HINT.into() };
+                let what = What::Retrying { side: Side::Checkpoint, error: error.to_string(), hint: HINT.into() };
                 outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
             }
         }
