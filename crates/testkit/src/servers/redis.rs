@@ -26,7 +26,7 @@ const START_DEADLINE: Duration = Duration::from_mins(1);
 const AGREE_DEADLINE: Duration = Duration::from_mins(2);
 
 /// The user with which tests look inside a server that has users.
-const TESTER: (&str, &str) = ("testkit", "of the tests");
+const TESTER: (&str, &str) = ("testkit", "of-the-tests");
 
 /// How a server is started.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +62,18 @@ impl RedisOptions {
     ) -> Self {
         self.users.push((name.to_owned(), password.to_owned(), rules.into_iter().map(Into::into).collect()));
         self
+    }
+
+    /// The same for a server that talks to others of its kind: in the same way as clients.
+    fn among_others(&self) -> Self {
+        let mut options = self.clone();
+        if !self.users.is_empty() {
+            options = options.with(["--masteruser", TESTER.0, "--masterauth", TESTER.1]);
+        }
+        if self.certificates.is_some() {
+            options = options.with(["--tls-replication", "yes"]);
+        }
+        options
     }
 
     fn launch(&self, port: &Port) -> Launch {

@@ -138,14 +138,24 @@ impl RedisClient {
         CommandCalls { carried_out: field("calls"), failed: field("failed_calls"), rejected: field("rejected_calls") }
     }
 
-    /// Counts calls from 0.
+    /// How often it has answered with an error of this kind, `OOM`; since Redis 6.2.
+    pub fn errors(&self, kind: &str) -> u64 {
+        let text = self.command(&["INFO", "errorstats"]).text();
+        let prefix = format!("errorstat_{kind}:count=");
+        let count = text.lines().find_map(|line| line.trim().strip_prefix(&prefix));
+        count.and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+
+    /// Counts calls and errors from 0.
     pub fn reset_calls(&self) {
         self.command(&["CONFIG", "RESETSTAT"]);
     }
 
-    /// A field of `INFO`.
+    /// A field of `INFO`; `None` also while there is no answer, as from a server that changes its
+    /// part and ends all connections.
     pub fn info(&self, field: &str) -> Option<String> {
-        let text = self.command(&["INFO"]).text();
+        let Ok(Reply::Text(text)) = self.try_command(&["INFO"]) else { return None };
+        let text = String::from_utf8_lossy(&text);
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         line.map(|value| value.trim().to_owned())
     }

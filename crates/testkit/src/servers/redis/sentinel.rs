@@ -1,8 +1,9 @@
 //! A master with a replica, and three Sentinels that watch over both.
 
 use std::fs;
+use std::net::TcpStream;
 
-use super::{Redis, RedisClient, RedisOptions, RedisProgram, START_DEADLINE, in_step, wait_until};
+use super::{Redis, RedisClient, RedisOptions, START_DEADLINE, TESTER, in_step, socket_in, wait_until};
 use crate::servers::{Launch, Port, Process};
 
 /// The name under which the Sentinels know the master.
@@ -13,21 +14,36 @@ const MASTER: &str = "reels";
 #[derive(Debug)]
 pub struct RedisSentinels {
     servers: [Redis; 2],
-    sentinels: Vec<(Process, Port)>,
+    sentinels: Vec<Sentinel>,
+    is_encrypted: bool,
+}
+
+#[derive(Debug)]
+struct Sentinel {
+    process: Process,
+    port: Port,
+    client: RedisClient,
 }
 
 impl RedisSentinels {
     /// Starts all, and returns when a failover would work.
     pub fn start() -> Self {
-        let master = Redis::start();
+        Self::start_as(&RedisOptions::default())
+    }
+
+    /// The same, with servers that are started as told. The Sentinels are encrypted if the
+    /// servers are, and ask nobody for a login.
+    pub fn start_as(options: &RedisOptions) -> Self {
+        let options = options.among_others();
+        let master = Redis::start_with(&options);
         let replica =
-            Redis::start_with(&RedisOptions::default().with(["--replicaof", "127.0.0.1", &master.port().to_string()]));
+            Redis::start_with(&options.clone().with(["--replicaof", "127.0.0.1", &master.port().to_string()]));
         wait_until("the replica to follow", || replica.client().info("master_link_status").as_deref() == Some("up"));
-        let sentinels = (0..3).map(|_| start_sentinel(master.port())).collect();
-        let all = Self { servers: [master, replica], sentinels };
+        let sentinels = (0..3).map(|_| Sentinel::start(master.port(), &options)).collect();
+        let all = Self { servers: [master, replica], sentinels, is_encrypted: options.certificates.is_some() };
         wait_until("the Sentinels to know each other and the replica", || {
-            all.sentinels.iter().all(|(_, port)| {
-                let known = master_fields(port);
+            all.sentinels.iter().all(|sentinel| {
+                let known = sentinel.fields();
                 let has = |field: &str, value: &str| known.iter().any(|(name, found)| name == field && found == value);
                 has("num-other-sentinels", "2") && has("num-slaves", "1") && has("flags", "master")
             })
@@ -35,10 +51,11 @@ impl RedisSentinels {
         all
     }
 
-    /// `redis+sentinel://` with all Sentinels and the name of the master.
+    /// `redis+sentinel://` with all Sentinels and the name of the master; `rediss` with certificates.
     pub fn url(&self) -> String {
-        let addresses: Vec<_> = self.sentinels.iter().map(|(_, port)| port.address()).collect();
-        format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
+        let addresses: Vec<_> = self.sentinels.iter().map(|sentinel| sentinel.port.address()).collect();
+        let scheme = if self.is_encrypted { "rediss" } else { "redis" };
+        format!("{scheme}+sentinel://{}/{MASTER}", addresses.join(","))
     }
 
     /// The server that is the master, as the Sentinels say.
@@ -62,7 +79,8 @@ impl RedisSentinels {
     /// Returns when all Sentinels name this server as the master, and it agrees.
     pub fn wait_until_master_is(&self, server: &Redis) {
         wait_until("the failover", || {
-            let named = self.sentinels.iter().all(|(_, port)| master_address(port) == Some(server.address()));
+            let mut running = self.running();
+            let named = running.all(|sentinel| sentinel.names().as_ref() == Some(&server.address()));
             named && server.client().info("role").as_deref() == Some("master")
         });
     }
@@ -76,40 +94,75 @@ impl RedisSentinels {
         });
     }
 
+    /// Has the Sentinels make the replica the master, although nothing is wrong.
+    pub fn ask_for_failover(&self) {
+        let sentinel = self.running().next().expect("a Sentinel runs");
+        sentinel.client.command(&["SENTINEL", "FAILOVER", MASTER]);
+    }
+
+    /// Kills the `at`th Sentinel, from 0.
+    pub fn kill_sentinel(&self, at: usize) {
+        self.sentinels[at].process.kill();
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Sentinel> {
+        self.sentinels.iter().filter(|sentinel| sentinel.process.exited().is_none())
+    }
+
     fn master_address(&self) -> String {
-        master_address(&self.sentinels[0].1).expect("the Sentinels know a master")
+        let named = self.running().find_map(Sentinel::names);
+        named.expect("the Sentinels know a master")
     }
 }
 
-/// A Sentinel keeps what it learns in its configuration file.
-fn start_sentinel(master: u16) -> (Process, Port) {
-    let program = RedisProgram::Installed.path();
-    let launch = |port: &Port| {
-        let launch = Launch::new(&program);
-        let (home, port) = (launch.home().to_path_buf(), port.number());
-        let configuration = format!(
-            "bind 127.0.0.1\nport {port}\ndir {}\n\
-             sentinel monitor {MASTER} 127.0.0.1 {master} 2\n\
-             sentinel down-after-milliseconds {MASTER} 1500\n\
-             sentinel failover-timeout {MASTER} 6000\n",
-            home.display()
-        );
-        let file = home.join("sentinel.conf");
-        fs::write(&file, configuration).expect("its home can be written");
-        launch.arg(file).arg("--sentinel")
-    };
-    Process::serve(launch, START_DEADLINE, |port| RedisClient::new(port.address()).answers())
-}
+impl Sentinel {
+    /// It keeps what it learns in its configuration file.
+    fn start(master: u16, options: &RedisOptions) -> Self {
+        let launch = |port: &Port| {
+            let launch = Launch::new(options.program.path());
+            let (home, port) = (launch.home().to_path_buf(), port.number());
+            let listen = match &options.certificates {
+                None => format!("port {port}\n"),
+                Some(files) => format!(
+                    "port 0\ntls-port {port}\ntls-replication yes\ntls-auth-clients no\n\
+                     tls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\n",
+                    files.certificate().display(),
+                    files.key().display(),
+                    files.ca().display()
+                ),
+            };
+            let (name, password) = TESTER;
+            let login = format!("sentinel auth-user {MASTER} {name}\nsentinel auth-pass {MASTER} {password}\n");
+            let login = if options.users.is_empty() { "" } else { login.as_str() };
+            let configuration = format!(
+                "bind 127.0.0.1\n{listen}unixsocket {}\ndir {}\n\
+                 sentinel monitor {MASTER} 127.0.0.1 {master} 2\n\
+                 sentinel down-after-milliseconds {MASTER} 1500\n\
+                 sentinel failover-timeout {MASTER} 6000\n{login}",
+                socket_in(&home),
+                home.display()
+            );
+            let file = home.join("sentinel.conf");
+            fs::write(&file, configuration).expect("its home can be written");
+            launch.arg(file).arg("--sentinel")
+        };
+        // Ready is who answers at the socket, but where that is, is known only afterwards.
+        let (process, port) = Process::serve(launch, START_DEADLINE, |port| TcpStream::connect(port.address()).is_ok());
+        let client = RedisClient::new(socket_in(process.home()));
+        process.wait_until("the Sentinel to answer", START_DEADLINE, || client.answers());
+        Self { process, port, client }
+    }
 
-fn master_address(sentinel: &Port) -> Option<String> {
-    let client = RedisClient::new(sentinel.address());
-    let reply = client.try_command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]).ok()?;
-    let address = reply.into_texts();
-    Some(format!("{}:{}", address[0], address[1]))
-}
+    /// The address of the master that it names.
+    fn names(&self) -> Option<String> {
+        let reply = self.client.try_command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]).ok()?;
+        let address = reply.into_texts();
+        Some(format!("{}:{}", address[0], address[1]))
+    }
 
-/// What a Sentinel knows of the master.
-fn master_fields(sentinel: &Port) -> Vec<(String, String)> {
-    let texts = RedisClient::new(sentinel.address()).command(&["SENTINEL", "MASTER", MASTER]).into_texts();
-    texts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+    /// What it knows of the master.
+    fn fields(&self) -> Vec<(String, String)> {
+        let texts = self.client.command(&["SENTINEL", "MASTER", MASTER]).into_texts();
+        texts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+    }
 }

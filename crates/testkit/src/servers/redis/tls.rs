@@ -6,16 +6,27 @@ use std::path::{Path, PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
 
-/// A CA, and a certificate of it for `localhost` and 127.0.0.1, in a directory that lives as long
-/// as this.
+/// A CA, and a certificate of it, in a directory that lives as long as this.
 #[derive(Debug)]
 pub struct RedisCertificates {
     dir: TempDir,
 }
 
 impl RedisCertificates {
-    /// Makes both anew.
+    /// Makes both anew, for `localhost` and 127.0.0.1.
     pub fn new() -> Self {
+        Self::naming(vec![
+            SanType::DnsName("localhost".try_into().expect("it is a name")),
+            SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        ])
+    }
+
+    /// Makes both anew, for another server than those of the tests.
+    pub fn of_another_server() -> Self {
+        Self::naming(vec![SanType::DnsName("redis.example".try_into().expect("it is a name"))])
+    }
+
+    fn naming(names: Vec<SanType>) -> Self {
         let dir = tempfile::Builder::new().prefix("testkit-tls-").tempdir().expect("a temporary directory can be made");
         let mut ca = CertificateParams::default();
         ca.distinguished_name.push(DnType::CommonName, "testkit CA");
@@ -24,9 +35,9 @@ impl RedisCertificates {
         let ca_certificate = ca.self_signed(&ca_key).expect("a CA signs itself");
         let issuer = Issuer::new(ca, ca_key);
 
-        let mut server = CertificateParams::new(["localhost".to_owned()]).expect("the name is a name");
+        let mut server = CertificateParams::default();
         server.distinguished_name.push(DnType::CommonName, "testkit redis");
-        server.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        server.subject_alt_names = names;
         let key = KeyPair::generate().expect("a key can be made");
         let certificate = server.signed_by(&key, &issuer).expect("the CA signs");
         for (name, text) in
