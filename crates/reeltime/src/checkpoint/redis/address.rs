@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use redis::cluster::ClusterClient;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, TlsCertificates, TlsMode};
+use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates, TlsMode};
 
 use super::failure::Failure;
 use super::layout::{DEFAULT_PREFIX, Layout};
@@ -110,6 +110,10 @@ impl Address {
 
     pub(super) fn connector(&self) -> Result<Connector, Failure> {
         let certificates = self.certificates()?;
+        self.connector_with(certificates).map_err(|error| Failure::lasting(format!("{error}: check --state")))
+    }
+
+    fn connector_with(&self, certificates: Option<TlsCertificates>) -> Result<Connector, RedisError> {
         Ok(match &self.place {
             Place::Server(server) => Connector::Server(Box::new(match certificates {
                 None => Client::open(server.clone())?,
