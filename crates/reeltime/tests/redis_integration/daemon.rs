@@ -166,6 +166,25 @@ fn a_recording_that_ends_while_redis_is_away_is_completed_when_it_is_back() {
 }
 
 #[test]
+fn a_recording_goes_on_while_redis_is_frozen() {
+    let (site, redis) = (Site::new(), Redis::start());
+    let recording = site.record();
+    let daemon = site.start(&redis.url());
+    let path = site.path();
+    wait_part(&daemon, &path, 2);
+    redis.process().freeze();
+    recording.go_on_until(19 * PART + 1);
+    wait_part(&daemon, &path, 19);
+    redis.process().thaw();
+    recording.go_on();
+    let finished = recording.wait();
+    daemon.wait_event_of("completed", &path, DEADLINE);
+    site.assert_identical(&finished);
+    assert_completed(&redis, &finished);
+    assert_nothing_failed(&daemon);
+}
+
+#[test]
 fn attempts_that_failed_are_in_the_metrics_one_by_one() {
     let (site, redis) = (Site::new(), Redis::start());
     let daemon = site.start(&redis.url());

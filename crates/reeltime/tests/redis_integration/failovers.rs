@@ -53,6 +53,26 @@ async fn a_master_that_was_demoted_is_left_for_the_new_one() {
     assert_eq!(Book::of(replica).parts(one.id).len(), 2);
 }
 
+/// Its host is gone, or its network: nobody says that it does not listen any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_hangs_is_left_for_the_new_one() {
+    let all = RedisSentinels::start();
+    let (store, one) = (open(&all.url()).await, record(1));
+    store.create(&one).await.unwrap();
+    note(&store, &one, 1).await.unwrap();
+    all.wait_until_in_step();
+    let (master, replica) = (all.master(), all.replica());
+    master.process().freeze();
+    outage(note(&store, &one, 2).await);
+    eventually("the new master to be found", async || note(&store, &one, 2).await).await;
+    all.wait_until_master_is(replica);
+    assert_eq!(Book::of(replica).parts(one.id).len(), 2);
+    master.process().thaw();
+    all.wait_until_it_follows(master);
+    note(&store, &one, 3).await.expect("the old master in its new part disturbs nobody");
+    assert_eq!(Book::of(replica).parts(one.id).len(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinels_of_which_some_are_away_are_enough() {
     let all = RedisSentinels::start();
