@@ -88,6 +88,14 @@ async fn reconnected(store: &Store) {
     eventually("the store to reconnect", async || store.load().await).await;
 }
 
+/// The number of the store's connection, as the server counts.
+fn connection_of(redis: &Redis) -> u64 {
+    let text = redis.client().command(&["CLIENT", "LIST", "TYPE", "normal"]).text();
+    let others = text.lines().filter(|line| !line.contains(" cmd=client"));
+    let numbers = others.map(|line| line.split(' ').next().unwrap().strip_prefix("id=").unwrap().parse().unwrap());
+    numbers.max().expect("the store is connected")
+}
+
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !condition() {
@@ -128,6 +136,7 @@ async fn a_replica_is_an_outage_until_it_is_a_master(program: RedisProgram) {
     let follows = || redis.client().info("master_link_status").as_deref() == Some("up");
     wait_until("the replica to follow", follows);
     reconnected(&store).await;
+    let first = connection_of(&redis);
     // What it has is not believed: it may be old, as that of stream 1 is, or not there yet, as
     // that of stream 2 is.
     for number in [1, 2] {
@@ -156,6 +165,7 @@ async fn a_replica_is_an_outage_until_it_is_a_master(program: RedisProgram) {
         }
         reconnected(&store).await;
     }
+    assert!(connection_of(&redis) > first, "the master may be elsewhere by now, so it connects anew");
     assert_eq!(Book::of(&redis).keys().len(), 2, "it has what its master has");
     redis.client().command(&["REPLICAOF", "NO", "ONE"]);
     redis.client().flush_all();

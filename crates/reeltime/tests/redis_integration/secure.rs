@@ -49,6 +49,16 @@ async fn an_encrypted_server_with_a_login_survives_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_database_is_another_place() {
+    let (certificates, options) = options(&["+select"]);
+    let redis = Redis::start_with(&options);
+    let store = open(&with_login(&format!("{}/5", redis.url()), &certificates.ca())).await;
+    all_requests_work(&store).await;
+    assert_eq!(Book::of(&redis).keys(), [].into(), "nothing is in database 0");
+    assert!(redis.client().command(&["INFO", "keyspace"]).text().contains("db5:keys=3"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn encrypted_sentinels_with_a_login_fail_over() {
     let (certificates, options) = options(&["+role"]);
     let all = RedisSentinels::start_as(&options);

@@ -48,9 +48,7 @@ impl Failure {
             CheckpointError::Outage { op, target, cause: self.cause }
         }
     }
-}
 
-impl Failure {
     /// While connecting.
     pub(super) fn of_connecting(error: &RedisError, is_cluster: bool) -> Self {
         let is_no_answer = error.is_connection_dropped() || error.is_timeout();
