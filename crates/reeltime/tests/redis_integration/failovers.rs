@@ -3,6 +3,8 @@
 //! Replication is asynchronous, so what was acknowledged in the last moment may be lost; here the
 //! replica is in step before the master dies.
 
+use std::time::{Duration, Instant};
+
 use reeltime_core::State;
 use testkit::servers::{RedisCluster, RedisSentinels};
 
@@ -63,7 +65,9 @@ async fn a_master_that_hangs_is_left_for_the_new_one() {
     all.wait_until_in_step();
     let (master, replica) = (all.master(), all.replica());
     master.process().freeze();
+    let began = Instant::now();
     outage(note(&store, &one, 2).await);
+    assert!(began.elapsed() < Duration::from_secs(25), "it gives up in time: {:?}", began.elapsed());
     eventually("the new master to be found", async || note(&store, &one, 2).await).await;
     all.wait_until_master_is(replica);
     assert_eq!(Book::of(replica).parts(one.id).len(), 2);
