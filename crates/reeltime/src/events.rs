@@ -80,6 +80,8 @@ pub enum What {
     },
     /// A request failed and will be tried again.
     Retrying {
+        /// Whose fault it is.
+        side: Side,
         /// What was tried, and how it failed.
         error: String,
         /// What an operator can do; empty if nothing.
@@ -96,6 +98,31 @@ pub enum What {
         /// What to do; empty if nothing.
         hint: String,
     },
+}
+
+/// Who did not do what was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Side {
+    /// Where recordings go.
+    Store,
+    /// What survives a crash.
+    Checkpoint,
+    /// Where recordings come from.
+    Source,
+}
+
+impl Side {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Store, Self::Checkpoint, Self::Source];
+
+    /// Its name in log lines and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Checkpoint => "checkpoint",
+            Self::Source => "source",
+        }
+    }
 }
 
 impl What {

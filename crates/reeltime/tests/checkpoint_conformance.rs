@@ -4,12 +4,14 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use async_trait::async_trait;
 use common::{moved, nth, part, record};
 use reeltime::checkpoint::{CheckpointError, CheckpointStore};
 use reeltime_core::{Part, PartTable, Reason, State, StreamRecord, UploadState};
+use testkit::servers::{Redis, RedisCertificates, RedisCluster, RedisOptions, RedisProgram, RedisSentinels};
 use tokio::task::JoinSet;
 
 type Store = Arc<dyn CheckpointStore>;
@@ -304,7 +306,8 @@ mod bodies {
     }
 }
 
-/// Runs all bodies against a backend; `$backend` makes a new, empty place for each.
+/// Runs all bodies against a backend; `$backend` makes a new, empty place for each, or none if
+/// this machine has none.
 macro_rules! conformance {
     ($name:ident, $backend:expr) => {
         conformance!($name, $backend;
@@ -328,7 +331,9 @@ macro_rules! conformance {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $body() {
-                    super::bodies::$body(&$backend).await;
+                    if let Some(backend) = $backend {
+                        super::bodies::$body(&backend).await;
+                    }
                 }
             )+
         }
@@ -352,34 +357,80 @@ impl Backend for Sqlite {
     }
 }
 
-conformance!(sqlite, super::Sqlite::new());
+conformance!(sqlite, Some(super::Sqlite::new()));
 
-/// A server of its own, or a cluster.
-struct OnRedis<S> {
-    _server: S,
+/// In Redis, under a prefix of its own: the servers are those of all tests.
+struct OnRedis {
     url: String,
 }
 
-impl OnRedis<testkit::servers::Redis> {
+impl OnRedis {
+    fn at(url: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let sign = if url.contains('?') { '&' } else { '?' };
+        Self { url: format!("{url}{sign}prefix=test-{}:", NEXT.fetch_add(1, Ordering::Relaxed)) }
+    }
+
     fn server() -> Self {
-        let server = testkit::servers::Redis::start();
-        Self { url: server.url(), _server: server }
+        static SERVER: LazyLock<Redis> = LazyLock::new(Redis::start);
+        Self::at(&SERVER.url())
+    }
+
+    /// Encrypted, and with a user who may do no more than the documentation says he must.
+    fn tls_and_login() -> Self {
+        static CERTIFICATES: LazyLock<Arc<RedisCertificates>> = LazyLock::new(Arc::default);
+        static SERVER: LazyLock<Redis> = LazyLock::new(|| {
+            let options = RedisOptions { certificates: Some(Arc::clone(&CERTIFICATES)), ..RedisOptions::default() };
+            Redis::start_with(&options.with_user("reel@time", "p@ss/word?#%", rules("test-*")))
+        });
+        let ca = CERTIFICATES.ca();
+        let url = SERVER.url().replace("://", "://reel%40time:p%40ss%2Fword%3F%23%25@");
+        Self::at(&format!("{url}?ca={}", ca.display()))
+    }
+
+    fn sentinel() -> Self {
+        static SENTINELS: LazyLock<RedisSentinels> = LazyLock::new(RedisSentinels::start);
+        Self::at(&SENTINELS.url())
+    }
+
+    fn cluster() -> Self {
+        static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(RedisCluster::start);
+        Self::at(&CLUSTER.url())
+    }
+
+    /// A server of another version; `None`, loudly, if the test is to be skipped.
+    fn version(program: RedisProgram) -> Option<Self> {
+        static SERVERS: Mutex<Vec<(RedisProgram, Redis)>> = Mutex::new(Vec::new());
+        let program = program.or_skip()?;
+        let mut servers = SERVERS.lock().unwrap();
+        if !servers.iter().any(|(its, _)| *its == program) {
+            servers.push((program, Redis::start_with(&RedisOptions { program, ..RedisOptions::default() })));
+        }
+        let (_, server) = servers.iter().find(|(its, _)| *its == program).unwrap();
+        Some(Self::at(&server.url()))
     }
 }
 
-impl OnRedis<testkit::servers::RedisCluster> {
-    fn cluster() -> Self {
-        let server = testkit::servers::RedisCluster::start();
-        Self { url: server.url(), _server: server }
-    }
+/// The rules of docs/CHECKPOINTS.md for a user, for keys that begin so.
+fn rules(keys: &str) -> Vec<String> {
+    let document = include_str!("../../../docs/CHECKPOINTS.md");
+    let line = document.lines().find_map(|line| line.strip_prefix("ACL SETUSER reeltime on >PASSWORD "));
+    let rules = line.expect("the document has the rules");
+    assert!(rules.contains("~reeltime:*"), "{rules}");
+    rules.replace("~reeltime:*", &format!("~{keys}")).split_whitespace().map(str::to_owned).collect()
 }
 
 #[async_trait]
-impl<S: Sync> Backend for OnRedis<S> {
+impl Backend for OnRedis {
     async fn open(&self) -> Store {
         reeltime::checkpoint::url::open(&self.url.parse().unwrap(), "recorder-1").await.unwrap()
     }
 }
 
-conformance!(redis, super::OnRedis::server());
-conformance!(redis_cluster, super::OnRedis::cluster());
+conformance!(redis, Some(super::OnRedis::server()));
+conformance!(redis_tls_and_login, Some(super::OnRedis::tls_and_login()));
+conformance!(redis_sentinel, Some(super::OnRedis::sentinel()));
+conformance!(redis_cluster, Some(super::OnRedis::cluster()));
+conformance!(redis_6_2, super::OnRedis::version(testkit::servers::RedisProgram::Redis62));
+conformance!(redis_8, super::OnRedis::version(testkit::servers::RedisProgram::Redis8));
+conformance!(valkey, super::OnRedis::version(testkit::servers::RedisProgram::Valkey));

@@ -93,9 +93,13 @@ impl Settings {
         match &self.s3 {
             S3Choice::Only(chosen) if chosen != server => Some(format!("REELTIME_TEST_S3 chooses {chosen}")),
             S3Choice::At(url) => Some(format!("REELTIME_TEST_S3 chooses {url}")),
-            _ if self.unavailable.iter().any(|name| name == server) => Some("this machine cannot have it".to_owned()),
-            _ => None,
+            _ => self.unavailable_reason(server),
         }
+    }
+
+    /// Why this machine cannot have a server; `None`: it is there, or missing.
+    pub fn unavailable_reason(&self, server: &str) -> Option<String> {
+        self.unavailable.iter().any(|name| name == server).then(|| "this machine cannot have it".to_owned())
     }
 }
 

@@ -51,6 +51,25 @@ fn in_a_process_of_its_own(test: &str) -> (std::process::Child, u32, BufReader<s
 
 #[test]
 #[ignore = "run by the tests below, in a process of its own"]
+fn helper_ends_with_a_child_in_a_static() {
+    static PROCESS: std::sync::OnceLock<Process> = std::sync::OnceLock::new();
+    let process = PROCESS.get_or_init(|| Process::start(shell("echo $$; sleep 1000")));
+    println!("child {}", process.pid());
+    println!("home {}", process.home().display());
+}
+
+#[test]
+fn a_child_in_a_static_ends_with_the_tests_and_its_home_is_removed() {
+    let (mut tests, child, lines) = in_a_process_of_its_own("helper_ends_with_a_child_in_a_static");
+    let said: Vec<_> = lines.lines().map(Result::unwrap).collect();
+    assert!(tests.wait().unwrap().success());
+    assert_eq!(state(child), None, "it was reaped before the process ended");
+    let home = said.iter().find_map(|line| line.strip_prefix("home ")).expect("it says where");
+    assert!(!Path::new(home).exists(), "{home}");
+}
+
+#[test]
+#[ignore = "run by the tests below, in a process of its own"]
 fn helper_panics_with_a_child() {
     let process = Process::start(shell("echo this is its output; sleep 1000"));
     process.wait_until("output", DEADLINE, || process.log_tail().contains("its output"));

@@ -55,7 +55,7 @@ impl RedisStore {
     /// until there is a connection, requests fail with [`CheckpointError::Outage`]. Must be
     /// called within a runtime.
     pub(super) fn open(address: &Address, location: String, read_only: bool) -> Result<Self, CheckpointError> {
-        let connector = address.connector().map_err(|error| Failure::from(error).of("open", &location))?;
+        let connector = address.connector().map_err(|failure| failure.of("open", &location))?;
         Ok(Self { layout: address.layout(), link: Link::open(connector), location, read_only })
     }
 

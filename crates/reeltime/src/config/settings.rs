@@ -167,8 +167,11 @@ pub struct Settings {
 
     /// Where the state is kept [default: state.db in the user's state directory]
     ///
-    /// sqlite:///FILE or a path. It remembers what was sent and completed: without it every
-    /// recording that is still there is uploaded once more.
+    /// sqlite:///FILE or a path; or, for several nodes, redis://[USER:PASSWORD@]HOST[:PORT],
+    /// redis+sentinel://SENTINEL,.../MASTER or redis+cluster://HOST,..., encrypted with rediss,
+    /// with ?prefix=NAME: and &ca=FILE behind. A URL with a password belongs into the variable:
+    /// flags can be seen by all users of the machine. It remembers what was sent and completed:
+    /// without it every recording that is still there is uploaded once more.
     #[arg(long, value_name = "URL", env = "REELTIME_STATE", hide_env = true, help_heading = NODE)]
     #[serde(deserialize_with = "os_text")]
     pub state: Option<OsString>,

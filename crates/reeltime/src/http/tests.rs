@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::*;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::url::{StateUrl, open};
-use crate::events::What;
+use crate::events::{Side, What};
 use crate::telemetry::metrics::Metrics;
 use crate::view::StreamView;
 
@@ -286,6 +286,8 @@ async fn a_scrape_has_counters_gauges_and_its_end() {
         server.metrics.count(&What::PartStored { number: PartNumber::FIRST, size_bytes: 100, again, took });
     }
     server.metrics.count(&What::Failed { reason: Reason::TooLarge });
+    let away = What::Retrying { side: Side::Checkpoint, error: String::new(), hint: String::new() };
+    server.metrics.count(&away);
     server.metrics.count(&What::Completed { size_bytes: 1, after_last_change: Duration::from_secs(3) });
     server.show(1, |view| view.lag_seconds = 1.5);
     server.show(2, |view| (view.uploaded_bytes, view.state) = (5, "pending_completion".to_owned()));
@@ -313,7 +315,9 @@ async fn a_scrape_has_counters_gauges_and_its_end() {
         ("reeltime_streams_completed_total", 1.0),
         ("reeltime_streams_failed_total{reason=\"too_large\"}", 1.0),
         ("reeltime_streams_failed_total{reason=\"refused\"}", 0.0),
-        ("reeltime_retries_total", 0.0),
+        ("reeltime_retries_total{of=\"store\"}", 0.0),
+        ("reeltime_retries_total{of=\"checkpoint\"}", 1.0),
+        ("reeltime_retries_total{of=\"source\"}", 0.0),
         ("reeltime_uploads_aborted_total", 0.0),
         ("reeltime_verified_bytes_total", 0.0),
         ("reeltime_events_missed_total", 0.0),

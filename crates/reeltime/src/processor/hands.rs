@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
 use super::{Outside, comparing, looking};
-use crate::events::{Event, What};
+use crate::events::{Event, Side, What};
 use crate::recording::Recording;
 use crate::storage::body::blocking;
 use crate::storage::{CompletedPart, PartBody, StoreError, Stored, UploadRef};
@@ -320,7 +320,7 @@ impl Task {
 
     fn tell_trouble(&self, error: &StoreError) -> Trouble {
         if error.trouble != Trouble::SourceChanged {
-            self.tell(What::Retrying { error: error.to_string(), hint: error.hint.clone() });
+            self.tell(What::Retrying { side: Side::Store, error: error.to_string(), hint: error.hint.clone() });
         }
         error.trouble
     }
@@ -330,6 +330,7 @@ impl Task {
             return Trouble::SourceChanged;
         }
         self.tell(What::Retrying {
+            side: Side::Source,
             error: format!("reading {}: {error}", self.path().display()),
             hint: "check the disk; what is stored already is kept, and reading is tried again".into(),
         });

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::Outside;
 use super::saving::{Backoff, HINT};
 use crate::checkpoint::CheckpointError;
-use crate::events::{Event, What};
+use crate::events::{Event, Side, What};
 
 /// What takes longer than this is owed.
 const PROMPT: Duration = Duration::from_secs(1);
@@ -224,7 +224,7 @@ impl Ledger {
                         return;
                     }
                     Err(error) => {
-                        self.tell(What::Retrying { error: error.to_string(), hint: HINT.into() });
+                        self.tell(What::Retrying { side: Side::Checkpoint, error: error.to_string(), hint: HINT.into() });
                         backoff.wait().await;
                     }
                 }

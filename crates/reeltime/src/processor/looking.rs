@@ -12,7 +12,7 @@ use reeltime_core::{Input, UploadState, temp_suffix_of};
 use super::hands::{Held, Task};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::events::What;
+use crate::events::{Side, What};
 use crate::recording::{OpenError, Recording};
 
 /// Waits between two looks that found nothing to look at.
@@ -58,7 +58,7 @@ impl Looker {
                 // known.
                 Ok(Ok(Looked::Missing)) if missed => return vec![Input::SourceMissing],
                 Ok(Ok(Looked::Missing)) => missed = true,
-                Ok(Ok(Looked::Later { error, hint })) => task.tell(What::Retrying { error, hint }),
+                Ok(Ok(Looked::Later { error, hint })) => task.tell(What::Retrying { side: Side::Source, error, hint }),
                 Ok(Err(error)) => {
                     task.tell_unreadable(&error);
                     return vec![Input::LookFailed];
@@ -101,6 +101,7 @@ impl Looker {
                 }
                 Err(error @ OpenError::Unreadable(_)) => {
                     task.tell(What::Retrying {
+                        side: Side::Source,
                         error: format!("opening {}: {error}", path.display()),
                         hint: reeltime_core::Reason::SourceUnreadable.hint().to_owned(),
                     });
@@ -151,7 +152,7 @@ async fn permit_to_open(task: &Task) -> Option<Option<OwnedSemaphorePermit>> {
     let handles = &task.outside.handles;
     if handles.available_permits() == 0 {
         let error = format!("opening {}: too many open files", task.path().display());
-        task.tell(What::Retrying { error, hint: OPEN_FILES_HINT.to_owned() });
+        task.tell(What::Retrying { side: Side::Source, error, hint: OPEN_FILES_HINT.to_owned() });
     }
     tokio::select! {
         permit = Arc::clone(handles).acquire_owned() => Some(permit.ok()), // it is never closed

@@ -6,7 +6,7 @@ use reeltime_core::{PartTable, StreamRecord};
 
 use super::Outside;
 use crate::checkpoint::CheckpointError;
-use crate::events::{Event, What};
+use crate::events::{Event, Side, What};
 
 pub(super) const HINT: &str =
     "the checkpoint is written as soon as it can be; recordings go on being uploaded meanwhile";
@@ -64,7 +64,7 @@ pub(crate) async fn load_parts(outside: &Outside, record: &StreamRecord) -> Part
 }
 
 fn retrying(outside: &Outside, record: &StreamRecord, error: &CheckpointError) {
-    let what = What::Retrying { error: error.to_string(), hint: HINT.into() };
+    let what = What::Retrying { side: Side::Checkpoint, error: error.to_string(), hint: HINT.into() };
     outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
 }
 

@@ -116,13 +116,14 @@ fn say(event: &Event, troubles: &mut Troubles) {
         What::Failed { reason } => {
             error!(event = name, stream, path, reason = reason.as_str(), hint = reason.hint(), "stream failed");
         }
-        What::Retrying { error, hint } => {
+        What::Retrying { side, error, hint } => {
+            let of = side.as_str();
             let (error, hint) = (error.as_str(), (!hint.is_empty()).then_some(hint.as_str()));
             let message = "request failed, trying again";
             if let Some(unsaid) = troubles.again(event.stream, std::time::Instant::now()) {
-                warn!(event = name, stream, path, error, hint, unsaid_retries = unsaid, message);
+                warn!(event = name, stream, path, of, error, hint, unsaid_retries = unsaid, message);
             } else {
-                debug!(event = name, stream, path, error, hint, message);
+                debug!(event = name, stream, path, of, error, hint, message);
             }
         }
         What::UploadAborted => info!(event = name, stream, path, "upload aborted"),
@@ -146,7 +147,7 @@ mod tests {
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
-    use crate::events::EventBus;
+    use crate::events::{EventBus, Side};
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -195,7 +196,11 @@ mod tests {
     }
 
     fn retrying() -> What {
-        What::Retrying { error: "UploadPart s3://b/a.mp4 part 1: timed out".into(), hint: String::new() }
+        What::Retrying {
+            side: Side::Store,
+            error: "UploadPart s3://b/a.mp4 part 1: timed out".into(),
+            hint: String::new(),
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use super::{Heard, follow};
-use crate::events::{Event, What};
+use crate::events::{Event, Side, What};
 use crate::view::Board;
 
 /// The type of what [`encode`] gives.
@@ -39,7 +39,7 @@ pub struct Metrics {
     parts_resent: Counter,
     part_bytes_sent: Counter,
     verified_bytes: Counter,
-    retries: Counter,
+    retries: Family<SideLabel, Counter>,
     uploads_aborted: Counter,
     events_missed: Counter,
     part_seconds: Histogram,
@@ -49,6 +49,11 @@ pub struct Metrics {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SideLabel {
+    of: &'static str,
 }
 
 impl Metrics {
@@ -62,7 +67,7 @@ impl Metrics {
             parts_resent: Counter::default(),
             part_bytes_sent: Counter::default(),
             verified_bytes: Counter::default(),
-            retries: Counter::default(),
+            retries: Family::default(),
             uploads_aborted: Counter::default(),
             events_missed: Counter::default(),
             // From a small part next door (10 ms) to a large one over a thin link (11 minutes).
@@ -72,6 +77,9 @@ impl Metrics {
         };
         for reason in Reason::ALL {
             drop(metrics.failed.get_or_create(&ReasonLabel { reason: reason.as_str() }));
+        }
+        for side in Side::ALL {
+            drop(metrics.retries.get_or_create(&SideLabel { of: side.as_str() }));
         }
         let mut registry = Registry::with_prefix("reeltime");
         metrics.register(&mut registry);
@@ -88,7 +96,7 @@ impl Metrics {
         to.register("parts_resent", "Parts that were sent again under their number", self.parts_resent.clone());
         to.register("part_bytes_sent", "Bytes of stored parts, resent ones included", self.part_bytes_sent.clone());
         to.register("verified_bytes", "Bytes of sent parts compared with the file", self.verified_bytes.clone());
-        to.register("retries", "Requests that failed and are tried again", self.retries.clone());
+        to.register("retries", "Requests that failed and are tried again, by whom they were for", self.retries.clone());
         to.register("uploads_aborted", "Uploads that were aborted", self.uploads_aborted.clone());
         to.register("events_missed", "Events that these metrics have missed", self.events_missed.clone());
         to.register("part_seconds", "From the request to store a part to its answer", self.part_seconds.clone());
@@ -121,7 +129,7 @@ impl Metrics {
                 self.part_seconds.observe(took.as_secs_f64());
             }
             What::Verified { size_bytes, .. } | What::Compared { size_bytes, .. } => {
-                drop(self.verified_bytes.inc_by(*size_bytes))
+                self.verified_bytes.inc_by(*size_bytes);
             }
             What::Completed { after_last_change, .. } => {
                 self.completed.inc();
@@ -130,7 +138,9 @@ impl Metrics {
             What::Failed { reason } => {
                 self.failed.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
             }
-            What::Retrying { .. } => drop(self.retries.inc()),
+            What::Retrying { side, .. } => {
+                self.retries.get_or_create(&SideLabel { of: side.as_str() }).inc();
+            }
             What::UploadAborted => drop(self.uploads_aborted.inc()),
             What::Resumed { .. }
             | What::UploadCreated { .. }

@@ -28,6 +28,11 @@ pub enum TcpMode {
     BlackHole,
     /// What clients send is delivered; what the server answers is not, until the mode changes.
     HoldAnswers,
+    /// Each connection is reset in the middle of the next answer: after this many bytes of it.
+    CutAnswers {
+        /// How many bytes of the answer the client gets.
+        after_bytes: usize,
+    },
 }
 
 /// A TCP proxy before one server. Stops when dropped.
@@ -98,7 +103,7 @@ async fn carry(mut client: TcpStream, upstream: Arc<str>, modes: watch::Receiver
     let (mut from_server, mut to_server) = server.split();
     let there = pump(&mut from_client, &mut to_server, modes.clone(), false, &counted.to_server);
     let back = pump(&mut from_server, &mut to_client, modes, true, &counted.to_client);
-    if let (Ok(()), Ok(())) = tokio::join!(there, back) {
+    if tokio::try_join!(there, back).is_ok() {
         end(&client, Ending::Close);
     }
 }
@@ -124,7 +129,11 @@ async fn pump(
                 let seconds = read as f64 / bytes_per_second.max(1) as f64;
                 tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
             }
-            TcpMode::Pass | TcpMode::BlackHole | TcpMode::HoldAnswers => {}
+            TcpMode::CutAnswers { after_bytes } if answers && read > 0 => {
+                to.write_all(&block[..read.min(after_bytes)]).await?;
+                return Err(std::io::ErrorKind::ConnectionReset.into());
+            }
+            TcpMode::Pass | TcpMode::BlackHole | TcpMode::HoldAnswers | TcpMode::CutAnswers { .. } => {}
         }
         if read == 0 {
             return to.shutdown().await;

@@ -1,6 +1,7 @@
 //! Real servers that tests start, stop, kill, freeze and restart.
 
 mod garage;
+mod leavings;
 mod minio;
 pub mod moto;
 pub mod port;
@@ -14,7 +15,10 @@ pub mod store;
 pub use moto::Moto;
 pub use port::Port;
 pub use process::{Exited, Launch, Process};
-pub use redis::{Redis, RedisClient, RedisCluster, RedisOptions, Reply};
+pub use redis::{
+    CommandCalls, Redis, RedisCertificates, RedisClient, RedisCluster, RedisOptions, RedisProgram, RedisSentinels,
+    Reply,
+};
 pub use s3::S3;
 pub use sigv4::Credentials;
 pub use store::Store;

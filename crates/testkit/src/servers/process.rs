@@ -4,8 +4,9 @@
 //! - Dropping the guard kills and reaps it, also when the test panics; then the end of its
 //!   output is printed.
 //! - When the test process itself is killed, the kernel kills the child (Linux). For that the
-//!   child belongs to a thread that lives as long as the process: a guard may be kept in a
-//!   static, shared by tests, and dropped by nobody.
+//!   child belongs to a thread that lives as long as the process.
+//! - A guard may be kept in a static, shared by tests, and dropped by nobody: it is cleared away
+//!   when the process ends.
 //! - Its number is never signalled after it was reaped.
 
 use std::ffi::{OsStr, OsString};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::signals;
+use super::{leavings, signals};
 
 /// Between two looks at something that cannot be waited for.
 const POLL: Duration = Duration::from_millis(10);
@@ -44,13 +45,15 @@ pub struct Launch {
 impl Launch {
     /// Runs `program`, without arguments so far.
     pub fn new(program: impl AsRef<Path>) -> Self {
+        let home = tempfile::Builder::new().prefix("testkit-").tempdir().expect("a temporary directory can be made");
+        leavings::remove_at_exit(home.path());
         Self {
             program: program.as_ref().to_path_buf(),
             args: Vec::new(),
             env: Vec::new(),
             directory: None,
             stdin: false,
-            home: tempfile::Builder::new().prefix("testkit-").tempdir().expect("a temporary directory can be made"),
+            home,
         }
     }
 
@@ -179,7 +182,7 @@ pub struct Process {
 
 /// One run of the program, from start to end.
 #[derive(Debug)]
-struct Run {
+pub(super) struct Run {
     pid: u32,
     stdin: Mutex<Option<ChildStdin>>,
     /// Set, under the lock, by whoever reaped the process. While it is `None` the pid is ours.
@@ -195,6 +198,7 @@ impl Run {
             exited: Mutex::new(None),
             ended: Condvar::new(),
         });
+        leavings::kill_at_exit(&run);
         let watched = Arc::clone(&run);
         std::thread::Builder::new()
             .name(format!("testkit-wait-{}", run.pid))
@@ -212,7 +216,7 @@ impl Run {
     }
 
     /// Signals the group, unless the process is gone.
-    fn signal(&self, signal: i32) {
+    pub(super) fn signal(&self, signal: i32) {
         self.send(signal, signals::signal_group);
     }
 
@@ -230,7 +234,7 @@ impl Run {
         }
     }
 
-    fn wait(&self, within: Duration) -> Option<Exited> {
+    pub(super) fn wait(&self, within: Duration) -> Option<Exited> {
         let exited = lock(&self.exited);
         *self
             .ended

@@ -12,6 +12,13 @@ pub(super) fn user_id() -> u32 {
     unsafe { libc::getuid() }
 }
 
+/// Has a function called when the process ends by itself: by returning from `main`, or by `exit`.
+pub(super) fn at_exit(call: extern "C" fn()) {
+    // SAFETY: the function is static, and does not unwind.
+    let refused = unsafe { libc::atexit(call) };
+    assert_eq!(refused, 0, "the C library has room for it");
+}
+
 /// Makes the child lead its own process group and, on Linux, die when the thread that spawns
 /// it does.
 pub(super) fn bind_to_parent(command: &mut Command) {

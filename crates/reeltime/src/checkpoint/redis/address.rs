@@ -4,13 +4,21 @@
 //! - `redis+sentinel://[user[:password]@]sentinel[:port],…/master[/db]`
 //! - `redis+cluster://[user[:password]@]host[:port],…`
 //!
-//! With `rediss` everything is encrypted. `?prefix=…` stands before all keys. User and password
-//! are percent-encoded where they have other signs than letters and digits.
+//! With `rediss` everything is encrypted. User and password are percent-encoded where they have
+//! other signs than letters and digits.
+//!
+//! Options stand behind a `?`, with `&` between them: `prefix=…` stands before all keys; `ca=…`
+//! is a file with the certificates of the CAs that are trusted, instead of those of the system.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use redis::cluster::ClusterClient;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsMode};
+use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates, TlsMode};
 
+use super::failure::Failure;
 use super::layout::{DEFAULT_PREFIX, Layout};
 use super::link::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 
@@ -19,6 +27,8 @@ use super::link::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 pub(in crate::checkpoint) struct Address {
     place: Place,
     prefix: String,
+    /// Of the CAs that are trusted instead of those of the system.
+    ca: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -27,6 +37,9 @@ enum Place {
     Sentinel { sentinels: Vec<ConnectionInfo>, master: String, server: ConnectionInfo },
     Cluster(Vec<ConnectionInfo>),
 }
+
+/// With what a certificate begins.
+const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// Who connects.
 pub(super) enum Connector {
@@ -48,17 +61,7 @@ impl Address {
         if hosts.is_empty() {
             return Err("it names no host".to_owned());
         }
-        let mut prefix = DEFAULT_PREFIX.to_owned();
-        for option in query.split('&').filter(|option| !option.is_empty()) {
-            match option.split_once('=') {
-                Some(("prefix", value)) if !value.is_empty() && !value.contains(['{', '}', '%']) => {
-                    value.clone_into(&mut prefix);
-                }
-                Some(("prefix", _)) => return Err("the prefix is empty, or has one of { } %".to_owned()),
-                // The value may be a secret.
-                _ => return Err("the only option is ?prefix=".to_owned()),
-            }
-        }
+        let (prefix, ca) = options_of(query)?;
         let (secure, kind) = match scheme.to_ascii_lowercase().as_str() {
             "redis" => ("redis", ""),
             "rediss" => ("rediss", ""),
@@ -68,6 +71,9 @@ impl Address {
             "rediss+cluster" | "rediss-cluster" => ("rediss", "cluster"),
             _ => return Err("the scheme is unknown".to_owned()),
         };
+        if ca.is_some() && secure == "redis" {
+            return Err(format!("ca= is for what is encrypted: write rediss in the place of {secure}"));
+        }
         let at = if login.is_empty() { String::new() } else { format!("{login}@") };
         let one = |login: &str, host: &str, db: &str| {
             let info = format!("{secure}://{login}{host}/{db}").into_connection_info();
@@ -95,23 +101,33 @@ impl Address {
             }
             _ => Place::Server(one(&at, hosts, path)?),
         };
-        Ok(Self { place, prefix })
+        Ok(Self { place, prefix, ca })
     }
 
     pub(super) fn layout(&self) -> Layout {
         Layout::new(self.prefix.clone(), matches!(self.place, Place::Cluster(_)))
     }
 
-    pub(super) fn connector(&self) -> Result<Connector, RedisError> {
+    pub(super) fn connector(&self) -> Result<Connector, Failure> {
+        let certificates = self.certificates()?;
+        self.connector_with(certificates).map_err(|error| Failure::lasting(format!("{error}: check --state")))
+    }
+
+    fn connector_with(&self, certificates: Option<TlsCertificates>) -> Result<Connector, RedisError> {
         Ok(match &self.place {
-            Place::Server(server) => Connector::Server(Box::new(Client::open(server.clone())?)),
+            Place::Server(server) => Connector::Server(Box::new(match certificates {
+                None => Client::open(server.clone())?,
+                Some(certificates) => Client::build_with_tls(server.clone(), certificates)?,
+            })),
             Place::Cluster(nodes) => {
-                let client = ClusterClient::builder(nodes.iter().cloned())
+                let mut builder = ClusterClient::builder(nodes.iter().cloned())
                     .connection_timeout(CONNECT_TIMEOUT)
                     .response_timeout(RESPONSE_TIMEOUT)
-                    .retries(4)
-                    .build()?;
-                Connector::Cluster(Box::new(client))
+                    .retries(4);
+                if let Some(certificates) = certificates {
+                    builder = builder.certs(certificates);
+                }
+                Connector::Cluster(Box::new(builder.build()?))
             }
             Place::Sentinel { sentinels, master, server } => {
                 let addresses = sentinels.iter().map(|sentinel| sentinel.addr().clone());
@@ -128,8 +144,88 @@ impl Address {
                         .set_client_to_redis_tls_mode(TlsMode::Secure)
                         .set_client_to_sentinel_tls_mode(TlsMode::Secure);
                 }
+                if let Some(certificates) = certificates {
+                    builder = builder
+                        .set_client_to_redis_certificates(certificates.clone())
+                        .set_client_to_sentinel_certificates(certificates);
+                }
                 Connector::Sentinel(Box::new(builder.build()?))
             }
         })
+    }
+
+    fn certificates(&self) -> Result<Option<TlsCertificates>, Failure> {
+        let Some(path) = &self.ca else { return Ok(None) };
+        let unusable = |why: String| Failure::lasting(format!("ca={}: {why}", path.display()));
+        let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+        if !pem.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN) {
+            return Err(unusable("there is no certificate in PEM in it".to_owned()));
+        }
+        Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(pem) }))
+    }
+}
+
+/// Reads what stands behind the `?`: the prefix and the file of the CA.
+fn options_of(query: &str) -> Result<(String, Option<PathBuf>), String> {
+    let (mut prefix, mut ca) = (DEFAULT_PREFIX.to_owned(), None);
+    for option in query.split('&').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("prefix", value)) if !value.is_empty() && !value.contains(['{', '}', '%']) => {
+                value.clone_into(&mut prefix);
+            }
+            Some(("prefix", _)) => return Err("the prefix is empty, or has one of { } %".to_owned()),
+            Some(("ca", value)) if !value.is_empty() => {
+                let decoded = percent_decoded(value).ok_or("in ca=, a % must be written %25")?;
+                ca = Some(PathBuf::from(OsString::from_vec(decoded)));
+            }
+            // The value may be a secret.
+            _ => return Err("the options are ?prefix=NAME: and ?ca=FILE".to_owned()),
+        }
+    }
+    Ok((prefix, ca))
+}
+
+fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+    let mut pieces = text.split('%');
+    let mut decoded = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        decoded.push(u8::from_str_radix(piece.get(..2)?, 16).ok()?);
+        decoded.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    Some(decoded)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_stand_behind_the_question_mark() {
+        let address = Address::parse("rediss://host?prefix=a:&ca=/etc/my%20ca%25.pem").unwrap();
+        assert_eq!(address.prefix, "a:");
+        assert_eq!(address.ca, Some("/etc/my ca%.pem".into()));
+        assert_eq!(Address::parse("redis://host").unwrap().ca, None);
+        let refused = |url: &str| Address::parse(url).err().expect(url);
+        assert!(refused("redis://host?ca=/x").contains("write rediss"), "{}", refused("redis://host?ca=/x"));
+        for odd in ["rediss://host?ca=%2", "rediss://host?ca=%zz", "rediss://host?ca=a%"] {
+            assert!(refused(odd).contains("%25"), "{}", refused(odd));
+        }
+        for odd in ["redis://host?password=secret", "redis://host?prefix", "rediss://host?ca="] {
+            assert_eq!(refused(odd), "the options are ?prefix=NAME: and ?ca=FILE");
+        }
+    }
+
+    #[test]
+    fn a_ca_that_cannot_be_read_or_is_none_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let said = |file: &std::path::Path| {
+            let address = Address::parse(&format!("rediss://host?ca={}", file.display())).unwrap();
+            address.connector().err().expect("there is no CA").of("open", "x").to_string()
+        };
+        assert!(said(&file).contains("ca.pem: No such file"), "{}", said(&file));
+        std::fs::write(&file, "no certificate").unwrap();
+        assert!(said(&file).contains("no certificate in PEM"), "{}", said(&file));
     }
 }

@@ -4,6 +4,11 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::checkpoint::CheckpointError;
 
+const LOGIN_NEEDED: &str = "check user and password of --state";
+
+const NOT_PERMITTED: &str = "the user of --state needs more rights, to commands or to the keys of the prefix: \
+                             ACL SETUSER with the rules in docs/CHECKPOINTS.md";
+
 /// A request that Redis did not fulfil. Nothing of it was done or, if the answer was lost,
 /// perhaps everything.
 #[derive(Clone, Debug)]
@@ -43,19 +48,32 @@ impl Failure {
             CheckpointError::Outage { op, target, cause: self.cause }
         }
     }
-}
 
-impl From<RedisError> for Failure {
-    fn from(error: RedisError) -> Self {
+    /// While connecting.
+    pub(super) fn of_connecting(error: &RedisError, is_cluster: bool) -> Self {
+        let is_no_answer = error.is_connection_dropped() || error.is_timeout();
+        let mut failure = Self::of_request(error, is_cluster);
+        if is_no_answer && !failure.lasting {
+            failure.cause.push_str(
+                ": it does not answer as Redis would; see its log, and whether it wants TLS (rediss://) or not (redis://)",
+            );
+        }
+        failure
+    }
+
+    /// In the answer to a request to a server, or to a cluster.
+    pub(super) fn of_request(error: &RedisError, is_cluster: bool) -> Self {
         let said = error.to_string();
         let lasting = |hint: &str| Self::lasting(format!("{said}: {hint}"));
         let passing = |hint: &str| Self { lasting: false, ends_connection: false, cause: format!("{said}{hint}") };
         match error.kind() {
             ErrorKind::Server(kind) => match kind {
-                ServerErrorKind::NoPerm => lasting(
-                    "give the user of --state the commands evalsha, eval, hgetall, sunion and select, and the keys \
-                     of the prefix (ACL SETUSER)",
-                ),
+                ServerErrorKind::NoPerm => lasting(NOT_PERMITTED),
+                // It was pointed to a node that is away, or to a slot that is on its way: who has
+                // the slots is asked again.
+                ServerErrorKind::Moved | ServerErrorKind::Ask if is_cluster => {
+                    Self::disconnected(format!("{said}: that node does not answer; its slots are looked for"))
+                }
                 ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::CrossSlot => {
                     lasting("this is a Redis Cluster: write redis+cluster:// in the place of redis://")
                 }
@@ -68,12 +86,12 @@ impl From<RedisError> for Failure {
                 ServerErrorKind::ClusterDown => passing(": work goes on when all slots are served again"),
                 _ => of_text(&said).unwrap_or_else(|| passing("")),
             },
-            ErrorKind::AuthenticationFailed => lasting("check user and password of --state"),
+            ErrorKind::AuthenticationFailed => lasting(LOGIN_NEEDED),
             ErrorKind::InvalidClientConfig => lasting("check --state"),
             ErrorKind::Io if said.contains("certificate") || said.contains("Certificate") => Self {
                 ends_connection: true,
                 ..lasting(
-                    "the server's certificate is not trusted: name its CA in SSL_CERT_FILE, or use rediss:// with the name that is in the certificate",
+                    "the server's certificate is not trusted: name its CA with ?ca=FILE, or use rediss:// with the name that is in the certificate",
                 )
             },
             ErrorKind::Io | ErrorKind::Parse | ErrorKind::ClusterConnectionNotFound => Self::disconnected(said),
@@ -83,6 +101,10 @@ impl From<RedisError> for Failure {
             _ => of_text(&said).unwrap_or_else(|| passing("")),
         }
     }
+}
+
+fn contains_any(said: &str, signs: &[&str]) -> bool {
+    signs.iter().any(|sign| said.contains(sign))
 }
 
 /// The errors that have no kind of their own; within scripts all errors of servers before
@@ -97,11 +119,13 @@ fn of_text(said: &str) -> Option<Failure> {
         passing("see the log of Redis; work goes on by itself")
     } else if said.contains("READONLY") {
         Some(Failure::disconnected(format!("{said}: this server is a replica; its master is looked for")))
-    } else if ["NOAUTH", "WRONGPASS", "invalid username-password", "invalid password"]
-        .iter()
-        .any(|sign| said.contains(sign))
-    {
-        lasting("check user and password of --state")
+    } else if said.contains("unauthenticated") {
+        // Of a command with many arguments, instead of NOAUTH; then the server hangs up.
+        Some(Failure { ends_connection: true, ..Failure::lasting(format!("{said}: {LOGIN_NEEDED}")) })
+    } else if contains_any(said, &["NOAUTH", "WRONGPASS", "invalid username-password", "invalid password"]) {
+        lasting(LOGIN_NEEDED)
+    } else if contains_any(said, &["can't run this command", "can't access at least one", "ACL failure"]) {
+        lasting(NOT_PERMITTED)
     } else if said.contains("WRONGTYPE") {
         lasting("a key of reeltime's is used by another program: give reeltime its own with ?prefix=")
     } else if said.contains("unknown command") || said.contains("DB index") {

@@ -45,15 +45,17 @@ enum Status {
 /// Carries requests to Redis.
 pub(super) struct Link {
     status: Arc<watch::Sender<Status>>,
+    is_cluster: bool,
     keeper: tokio::task::JoinHandle<()>,
 }
 
 impl Link {
     /// Begins to connect.
     pub(super) fn open(connector: Connector) -> Self {
+        let is_cluster = matches!(connector, Connector::Cluster(_));
         let status = Arc::new(watch::Sender::new(Status::Connecting));
         let keeper = tokio::spawn(keep(connector, Arc::clone(&status)));
-        Self { status, keeper }
+        Self { status, is_cluster, keeper }
     }
 
     /// Carries out a command.
@@ -93,7 +95,7 @@ impl Link {
     fn judge<T>(&self, number: u64, answer: Result<T, RedisError>) -> Result<T, Failure> {
         let failure = match answer {
             Ok(answer) => return Ok(answer),
-            Err(error) => Failure::from(error),
+            Err(error) => Failure::of_request(&error, self.is_cluster),
         };
         if failure.ends_connection {
             self.status.send_if_modified(|status| {
@@ -126,7 +128,8 @@ async fn keep(mut connector: Connector, status: Arc<watch::Sender<Status>>) {
                 }
             }
             Err(error) => {
-                status.send_replace(Status::Down(error.into()));
+                let is_cluster = matches!(connector, Connector::Cluster(_));
+                status.send_replace(Status::Down(Failure::of_connecting(&error, is_cluster)));
                 tokio::time::sleep(PAUSE).await;
             }
         }

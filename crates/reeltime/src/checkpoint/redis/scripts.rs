@@ -3,6 +3,10 @@
 //! All keys of a script belong to one stream, and so to one slot of a cluster.
 //! A script answers `1`, or the state, epoch and node that it found instead; nothing of these
 //! if there is no such stream.
+//!
+//! A replica runs scripts too, up to their first write, and what it has may be old, or nothing
+//! while it is given its data anew. Who believed that would leave his stream to another owner
+//! that there is not. So a script that refuses writes first, without effect.
 
 use std::sync::LazyLock;
 

@@ -2,8 +2,9 @@
 //! after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// How long an answer may take.
@@ -32,8 +33,19 @@ pub enum Reply {
     Error(String),
 }
 
+/// How often a command was called.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct CommandCalls {
+    /// With whatever result.
+    pub carried_out: u64,
+    /// Of those, the ones that ended with an error.
+    pub failed: u64,
+    /// Refused before they were begun; not among the others.
+    pub rejected: u64,
+}
+
 impl RedisClient {
-    /// A client for the server at `host:port`.
+    /// A client for the server at `host:port`, or at a socket of this path.
     pub fn new(address: impl Into<String>) -> Self {
         Self { address: address.into(), auth: None }
     }
@@ -75,10 +87,7 @@ impl RedisClient {
     }
 
     fn ask<A: AsRef<[u8]>>(&self, address: &str, command: &[A]) -> io::Result<Reply> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        stream.set_write_timeout(Some(DEADLINE))?;
-        let mut stream = BufReader::new(stream);
+        let mut stream = BufReader::new(connect(address)?);
         if let Some((user, password)) = &self.auth {
             stream.get_mut().write_all(&encode(&["AUTH", user, password]))?;
             if let refused @ Reply::Error(_) = read_reply(&mut stream)? {
@@ -115,9 +124,38 @@ impl RedisClient {
         self.command(&["CONFIG", "SET", name, value]);
     }
 
-    /// A field of `INFO`.
+    /// How often a command has been called, since the start or [`RedisClient::reset_calls`].
+    pub fn calls(&self, command: &str) -> CommandCalls {
+        let text = self.command(&["INFO", "commandstats"]).text();
+        let prefix = format!("cmdstat_{}:", command.to_lowercase());
+        let Some(line) = text.lines().find_map(|line| line.strip_prefix(&prefix)) else {
+            return CommandCalls::default();
+        };
+        let field = |name: &str| {
+            let value = line.trim().split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+            value.and_then(|value| value.parse().ok()).unwrap_or(0)
+        };
+        CommandCalls { carried_out: field("calls"), failed: field("failed_calls"), rejected: field("rejected_calls") }
+    }
+
+    /// How often it has answered with an error of this kind, `OOM`; since Redis 6.2.
+    pub fn errors(&self, kind: &str) -> u64 {
+        let text = self.command(&["INFO", "errorstats"]).text();
+        let prefix = format!("errorstat_{kind}:count=");
+        let count = text.lines().find_map(|line| line.trim().strip_prefix(&prefix));
+        count.and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+
+    /// Counts calls and errors from 0.
+    pub fn reset_calls(&self) {
+        self.command(&["CONFIG", "RESETSTAT"]);
+    }
+
+    /// A field of `INFO`; `None` also while there is no answer, as from a server that changes its
+    /// part and ends all connections.
     pub fn info(&self, field: &str) -> Option<String> {
-        let text = self.command(&["INFO"]).text();
+        let Ok(Reply::Text(text)) = self.try_command(&["INFO"]) else { return None };
+        let text = String::from_utf8_lossy(&text);
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         line.map(|value| value.trim().to_owned())
     }
@@ -140,6 +178,24 @@ impl Reply {
             other => panic!("{other:?} where an array was expected"),
         }
     }
+}
+
+/// A connection, over TCP or within the machine.
+trait Connection: Read + Write {}
+
+impl<T: Read + Write> Connection for T {}
+
+fn connect(address: &str) -> io::Result<Box<dyn Connection>> {
+    if address.starts_with('/') {
+        let stream = UnixStream::connect(address)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
+        return Ok(Box::new(stream));
+    }
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    Ok(Box::new(stream))
 }
 
 fn encode<A: AsRef<[u8]>>(command: &[A]) -> Vec<u8> {

@@ -1,16 +1,12 @@
 //! A Redis Cluster of real servers: masters, and a replica of each if wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
 
-use super::{Redis, RedisClient, RedisOptions};
+use super::{Redis, RedisClient, RedisOptions, Reply, in_step, wait_until};
 use crate::servers::Port;
 
 /// The slots of every cluster.
 const SLOTS: usize = 16_384;
-
-/// Until all nodes know all others and have agreed.
-const FORM_DEADLINE: Duration = Duration::from_mins(2);
 
 /// A running cluster.
 #[derive(Debug)]
@@ -23,19 +19,28 @@ pub struct RedisCluster {
 impl RedisCluster {
     /// Three masters, without replicas: one that is away takes its slots along.
     pub fn start() -> Self {
-        Self::form(3, false)
+        Self::form(&RedisOptions::default(), false)
+    }
+
+    /// The same, of servers that are started as told.
+    pub fn start_as(options: &RedisOptions) -> Self {
+        Self::form(options, false)
     }
 
     /// Three masters with a replica each, which takes over when its master is away.
     pub fn start_with_replicas() -> Self {
-        Self::form(3, true)
+        Self::form(&RedisOptions::default(), true)
     }
 
-    fn form(count: usize, with_replicas: bool) -> Self {
+    fn form(options: &RedisOptions, with_replicas: bool) -> Self {
+        let count = 3;
+        let encrypted = if options.certificates.is_some() { "yes" } else { "no" };
         let mut buses = Vec::new();
         let mut start = || {
             let bus = Port::reserve();
-            let options = RedisOptions::default()
+            let options = options
+                .among_others()
+                .with(["--tls-cluster", encrypted])
                 .with(["--cluster-enabled", "yes", "--cluster-node-timeout", "3000", "--cluster-port"])
                 .with([bus.number().to_string()]);
             buses.push(bus);
@@ -50,7 +55,7 @@ impl RedisCluster {
             let id = master.client().command(&["CLUSTER", "MYID"]).text();
             wait_until("a replica to know its master", || {
                 let answer = replica.client().try_command(&["CLUSTER", "REPLICATE", &id]);
-                answer.is_ok_and(|reply| !matches!(reply, super::Reply::Error(_)))
+                answer.is_ok_and(|reply| !matches!(reply, Reply::Error(_)))
             });
             wait_until("a replica to follow its master", || {
                 replica.client().info("master_link_status").as_deref() == Some("up")
@@ -90,6 +95,14 @@ impl RedisCluster {
         });
     }
 
+    /// Returns when the replica of a master that was killed has taken its slots over, and all
+    /// nodes know.
+    pub fn wait_until_taken_over(&self, master: &Redis) {
+        let replica = self.partner(master).client();
+        wait_until("the replica to take over", || replica.info("role").as_deref() == Some("master"));
+        self.wait_until_it_serves();
+    }
+
     /// All nodes, the masters first.
     pub fn nodes(&self) -> impl Iterator<Item = &Redis> {
         self.masters.iter().chain(&self.replicas)
@@ -100,10 +113,28 @@ impl RedisCluster {
         &self.masters
     }
 
-    /// `redis+cluster://` with all masters.
+    /// The replica of a server that was started as a master, and the other way round.
+    ///
+    /// Panics in a cluster without replicas.
+    pub fn partner(&self, node: &Redis) -> &Redis {
+        let pairs = self.masters.iter().zip(&self.replicas);
+        let partner = pairs.into_iter().find_map(|(master, replica)| {
+            (master.port() == node.port()).then_some(replica).or((replica.port() == node.port()).then_some(master))
+        });
+        partner.expect("it is a node of this cluster, which has replicas")
+    }
+
+    /// Returns when the replicas have everything that their masters have at this moment. Before
+    /// a failover.
+    pub fn wait_until_in_step(&self) {
+        self.masters.iter().zip(&self.replicas).for_each(|(master, replica)| in_step(master, replica));
+    }
+
+    /// `redis+cluster://` with all masters; `rediss` with certificates.
     pub fn url(&self) -> String {
         let addresses: Vec<_> = self.masters.iter().map(Redis::address).collect();
-        format!("redis+cluster://{}", addresses.join(","))
+        let scheme = if self.masters[0].url().starts_with("rediss") { "rediss" } else { "redis" };
+        format!("{scheme}+cluster://{}", addresses.join(","))
     }
 
     /// A client that goes to the node that has the key.
@@ -120,16 +151,9 @@ impl RedisCluster {
     }
 }
 
-/// A field of `CLUSTER INFO`.
+/// A field of `CLUSTER INFO`; `None` also while there is no answer.
 fn cluster_info(client: &RedisClient, field: &str) -> Option<String> {
-    let text = client.command(&["CLUSTER", "INFO"]).text();
+    let Ok(Reply::Text(text)) = client.try_command(&["CLUSTER", "INFO"]) else { return None };
+    let text = String::from_utf8_lossy(&text);
     text.lines().find_map(|line| Some(line.strip_prefix(field)?.strip_prefix(':')?.trim().to_owned()))
-}
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + FORM_DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

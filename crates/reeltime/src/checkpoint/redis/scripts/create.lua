@@ -3,6 +3,8 @@
 -- ARGV: state, its place among the sets, epoch, number of values, values of meta..., fields that are absent...
 local found = redis.call('HMGET', KEYS[1], 'state', 'epoch', 'node')
 if found[1] and (found[1] ~= ARGV[1] or found[2] ~= ARGV[3]) then
+  -- Only a master may refuse: what a replica has may be old, and a write that changes nothing stops it.
+  redis.call('HDEL', KEYS[1], '')
   return found
 end
 local values = tonumber(ARGV[4])

@@ -2,11 +2,13 @@
 -- KEYS: meta, and the sets in the order of the states
 -- ARGV: state from, place of the new state among the sets, epoch, number of values, values of meta..., fields that are absent...
 local found = redis.call('HMGET', KEYS[1], 'state', 'epoch', 'node')
-if not found[1] then
-  return {}
-end
 local values = tonumber(ARGV[4])
 if found[1] ~= ARGV[1] or found[2] ~= ARGV[3] then
+  -- Only a master may refuse: what a replica has may be old, and a write that changes nothing stops it.
+  redis.call('HDEL', KEYS[1], '')
+  if not found[1] then
+    return {}
+  end
   -- An answer that got lost: the first time did it.
   for at = 5, 4 + values, 2 do
     if redis.call('HGET', KEYS[1], ARGV[at]) ~= ARGV[at + 1] then
