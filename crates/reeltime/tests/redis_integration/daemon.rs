@@ -103,6 +103,14 @@ fn wait_said(daemon: &Running, what: &str) {
     daemon.wait_event(what, DEADLINE, |line| line.text("error").is_some_and(|error| error.contains(what)));
 }
 
+/// The object is there, and the checkpoint was to be told of it again and again.
+fn wait_object_and_attempts_to_say_so(site: &Site, daemon: &Running) {
+    daemon.process().wait_until("the object", DEADLINE, || site.out().join("a.mp4").exists());
+    let is_retry = |line: &LogLine| line.event() == Some("retrying");
+    let before = daemon.events().iter().filter(|line| is_retry(line)).count();
+    daemon.wait_events("attempts", before + 5, DEADLINE, is_retry);
+}
+
 fn assert_nothing_failed(daemon: &Running) {
     let failed: Vec<_> = daemon.events().into_iter().filter(|line| line.event() == Some("failed")).collect();
     assert_eq!(failed, []);
@@ -156,10 +164,7 @@ fn a_recording_that_ends_while_redis_is_away_is_completed_when_it_is_back() {
     recording.go_on();
     let finished = recording.wait();
     wait_part(&daemon, &path, 21);
-    daemon.process().wait_until("the object", DEADLINE, || site.out().join("a.mp4").exists());
-    let is_retry = |line: &LogLine| line.event() == Some("retrying");
-    let before = daemon.events().iter().filter(|line| is_retry(line)).count();
-    daemon.wait_events("more attempts to say so", before + 5, DEADLINE, is_retry);
+    wait_object_and_attempts_to_say_so(&site, &daemon);
     assert!(!daemon.events().iter().any(|line| line.event() == Some("completed")), "not before it is durable");
     redis.restart();
     daemon.wait_event_of("completed", &path, DEADLINE);
@@ -239,6 +244,7 @@ fn a_password_that_is_changed_while_it_runs_stops_nothing_and_the_old_one_need_n
     let finished = recording.wait();
     wait_part(&daemon, &site.path(), 20);
     wait_said(&daemon, "check user and password of --state");
+    wait_object_and_attempts_to_say_so(&site, &daemon);
     assert_nothing_failed(&daemon);
     assert!(daemon.answers("/healthz"));
     daemon.terminate(DEADLINE);

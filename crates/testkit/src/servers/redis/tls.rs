@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
 
+use crate::servers::leavings;
+
 /// A CA, and a certificate of it, in a directory that lives as long as this.
 #[derive(Debug)]
 pub struct RedisCertificates {
@@ -28,6 +30,7 @@ impl RedisCertificates {
 
     fn naming(names: Vec<SanType>) -> Self {
         let dir = tempfile::Builder::new().prefix("testkit-tls-").tempdir().expect("a temporary directory can be made");
+        leavings::remove_at_exit(dir.path());
         let mut ca = CertificateParams::default();
         ca.distinguished_name.push(DnType::CommonName, "testkit CA");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
