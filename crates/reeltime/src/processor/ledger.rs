@@ -109,20 +109,27 @@ impl Ledger {
         parts: Vec<(PartNumber, Part)>,
         running: &mut JoinSet<Vec<Input>>,
     ) {
-        {
-            let mut debts = self.debts();
-            debts.known = None;
-            let generation = record.generation;
-            debts.parts.extend(parts.into_iter().map(|(number, part)| (number, (generation, part))));
-        }
-        self.save(record, running);
+        let mut debts = self.debts();
+        debts.known = None;
+        let generation = record.generation;
+        debts.parts.extend(parts.into_iter().map(|(number, part)| (number, (generation, part))));
+        self.owe(debts, record, running);
     }
 
     /// Writes the record; answers [`Input::Saved`], or [`Input::Failed`] if it is not durable
-    /// and has to be.
+    /// and has to be, or if the checkpoint does not have the stream any more.
     pub(super) fn save(&self, record: StreamRecord, running: &mut JoinSet<Vec<Input>>) {
+        let debts = self.debts();
+        if debts.is_forgotten() {
+            // The machine is about to hear of it, and only it has all that is to be created.
+            running.spawn(std::future::ready(vec![Input::Failed(Trouble::Outage)]));
+        } else {
+            self.owe(debts, record, running);
+        }
+    }
+
+    fn owe(&self, mut debts: MutexGuard<'_, Debts>, record: StreamRecord, running: &mut JoinSet<Vec<Input>>) {
         let must_be_durable = matches!(record.state, State::Completed | State::Failed);
-        let mut debts = self.debts();
         debts.records += 1;
         let turn = debts.records;
         debts.parts.retain(|_, (generation, _)| *generation == record.generation);
@@ -144,7 +151,7 @@ impl Ledger {
         let is_written = || {
             let debts = self.debts();
             let is_owed = debts.parts.get(&number) == Some(&owed);
-            (!is_owed || debts.known.is_none() && debts.record.is_none() || debts.is_lost).then_some(())
+            (!is_owed || debts.is_forgotten() || debts.is_lost).then_some(())
         };
         let _ = tokio::time::timeout(PROMPT, self.wait_for(is_written)).await; // it is owed then
     }
@@ -163,7 +170,7 @@ impl Ledger {
                 Some(vec![]) // the machine is told
             } else if debts.written >= turn {
                 Some(vec![Input::Saved])
-            } else if debts.known.is_none() && debts.record.is_none() {
+            } else if debts.is_forgotten() {
                 Some(vec![Input::Failed(Trouble::Outage)]) // it is forgotten, and the machine is told
             } else {
                 None
@@ -224,7 +231,11 @@ impl Ledger {
                         return;
                     }
                     Err(error) => {
-                        self.tell(What::Retrying { side: Side::Checkpoint, error: error.to_string(), hint: HINT.into() });
+                        self.tell(What::Retrying {
+                            side: Side::Checkpoint,
+                            error: error.to_string(),
+                            hint: HINT.into(),
+                        });
                         backoff.wait().await;
                     }
                 }
@@ -347,6 +358,11 @@ impl Ledger {
 }
 
 impl Debts {
+    /// The checkpoint does not have the stream, and nothing is here to create it with.
+    fn is_forgotten(&self) -> bool {
+        self.known.is_none() && self.record.is_none()
+    }
+
     /// The checkpoint has the stream in this state, and the record of that turn.
     fn is_written(&mut self, state: State, turn: Option<u64>) {
         self.known = Some(state);

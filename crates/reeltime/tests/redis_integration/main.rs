@@ -72,7 +72,16 @@ fn unusable<T: std::fmt::Debug>(answer: Answer<T>) -> String {
     }
 }
 
-/// The answer is that the stream is another's, or is not there; what was found.
+/// The answer is that the stream is not there.
+#[track_caller]
+fn unknown<T: std::fmt::Debug>(answer: Answer<T>) {
+    match answer {
+        Err(CheckpointError::Unknown { .. }) => {}
+        other => panic!("expected Unknown, not {other:?}"),
+    }
+}
+
+/// The answer is that the stream is another's; what was found.
 #[track_caller]
 fn stale<T: std::fmt::Debug>(answer: Answer<T>) -> String {
     match answer {
