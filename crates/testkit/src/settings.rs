@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `REELTIME_TEST_S3` | `minio`, `garage`, or the `http://` address of a store that runs | `MinIO` and Garage, both |
 //! | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` | the credentials for that address | those of moto |
+//! | `REELTIME_TEST_STATE` | `redis` or `sqlite`: where the suites that run on those stores keep their state | `redis` |
 //! | `REELTIME_TEST_DEADLINE_SECONDS` | how long a test waits for what should take a moment | 60 |
 //! | `REELTIME_TEST_TOOLS` | the directory with the servers that `scripts/install-test-tools` installed | below `$XDG_CACHE_HOME` or `~/.cache` |
 //! | `REELTIME_TEST_UNAVAILABLE` | names of servers that this machine cannot have, with blanks between | none |
@@ -11,6 +12,9 @@
 //!
 //! A server that is not there fails its tests, unless `REELTIME_TEST_UNAVAILABLE` names it:
 //! `scripts/test` sets that to what the installer said it cannot install.
+//!
+//! The state in SQLite is not left out by default: the suites `recordings`, `upsets`, `outages`,
+//! `kill_loop` and `commands` keep it there whatever `REELTIME_TEST_STATE` says.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -33,6 +37,15 @@ pub enum S3Choice {
     At(String),
 }
 
+/// Where reeltime keeps its state in the suites that run on real stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateChoice {
+    /// A redis-server.
+    Redis,
+    /// A file of SQLite's.
+    Sqlite,
+}
+
 /// What the environment says.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -40,6 +53,8 @@ pub struct Settings {
     pub s3: S3Choice,
     /// For a store that runs already.
     pub s3_credentials: Credentials,
+    /// Where reeltime keeps its state.
+    pub state: StateChoice,
     /// How long a test waits for what should take a moment.
     pub deadline: Duration,
     /// Where the installed servers are.
@@ -65,6 +80,11 @@ impl Settings {
             Some(name) if ["minio", "garage"].contains(&name.as_str()) => S3Choice::Only(name),
             Some(other) => panic!("REELTIME_TEST_S3 is {other:?}: it may be minio, garage or http://host:port"),
         };
+        let state = match variable("REELTIME_TEST_STATE").as_deref() {
+            None | Some("redis") => StateChoice::Redis,
+            Some("sqlite") => StateChoice::Sqlite,
+            Some(other) => panic!("REELTIME_TEST_STATE is {other:?}: it may be redis or sqlite"),
+        };
         let any = Credentials::default();
         let seconds = variable("REELTIME_TEST_DEADLINE_SECONDS").map(|text| {
             text.parse().unwrap_or_else(|_| panic!("REELTIME_TEST_DEADLINE_SECONDS is {text:?}: no whole number"))
@@ -76,6 +96,7 @@ impl Settings {
         let unavailable = variable("REELTIME_TEST_UNAVAILABLE").unwrap_or_default();
         Self {
             s3,
+            state,
             s3_credentials: Credentials {
                 access_key_id: variable("AWS_ACCESS_KEY_ID").unwrap_or(any.access_key_id),
                 secret_access_key: variable("AWS_SECRET_ACCESS_KEY").unwrap_or(any.secret_access_key),
@@ -127,6 +148,8 @@ mod tests {
         assert_eq!((all.s3.clone(), all.deadline), (S3Choice::All, DEADLINE));
         assert_eq!(all.tools, PathBuf::from("/home/a/.cache/reeltime-test-tools"));
         assert_eq!((all.reason_to_skip("minio"), all.reason_to_skip("garage")), (None, None));
+        assert_eq!(all.state, StateChoice::Redis);
+        assert_eq!(settings(&[("REELTIME_TEST_STATE", "sqlite")]).state, StateChoice::Sqlite);
         let one = settings(&[("REELTIME_TEST_S3", "garage"), ("REELTIME_TEST_DEADLINE_SECONDS", "7")]);
         assert_eq!(one.deadline, Duration::from_secs(7));
         assert!(one.reason_to_skip("minio").is_some_and(|why| why.contains("garage")));
@@ -148,5 +171,11 @@ mod tests {
     #[should_panic(expected = "it may be minio, garage or http://host:port")]
     fn an_unknown_choice_is_refused() {
         settings(&[("REELTIME_TEST_S3", "ceph")]);
+    }
+
+    #[test]
+    #[should_panic(expected = "it may be redis or sqlite")]
+    fn an_unknown_state_is_refused() {
+        settings(&[("REELTIME_TEST_STATE", "etcd")]);
     }
 }

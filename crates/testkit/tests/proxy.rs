@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use testkit::http::Response;
-use testkit::proxy::{Answer, Fault, Op, Outcome, Proxy, TcpMode, TcpProxy, When};
+use testkit::proxy::{Answer, Fault, Moment, Op, Outcome, Proxy, TcpMode, TcpProxy, When};
 use testkit::servers::{Credentials, Moto, S3};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -301,4 +301,38 @@ fn the_plain_proxy_carries_holds_and_breaks() {
     let began = Instant::now();
     assert_eq!(put(&s3, "plain", "k", &vec![1; 300_000]).unwrap().status, 200);
     assert!(began.elapsed() >= Duration::from_millis(290));
+}
+
+#[test]
+fn a_tcp_proxy_cuts_one_request_before_during_or_after_it() {
+    let proxy = TcpProxy::before(&MOTO.address());
+    let s3 = S3::new(&format!("http://{}", proxy.address()), Credentials::default());
+    s3.create_bucket("cut");
+    for (moment, key) in [(Moment::Before, "before"), (Moment::During, "during")] {
+        let cut = proxy.cut_at(format!("/cut/{key}"), moment);
+        assert_eq!(put(&s3, "cut", "other", b"x").unwrap().status, 200, "it is for one request");
+        assert!(!cut.is_met());
+        let sent = proxy.bytes_to_server();
+        let answer = put(&s3, "cut", key, b"x");
+        assert!(broken(&answer), "{answer:?}");
+        cut.wait(DEADLINE);
+        assert_eq!(proxy.bytes_to_server() - sent, if moment == Moment::Before { 0 } else { "PUT ".len() as u64 });
+        assert_eq!(MOTO.s3().get("cut", key), None);
+        assert_eq!(put(&s3, "cut", key, b"x").unwrap().status, 200, "it is done once");
+    }
+    let cut = proxy.cut_at("/cut/after", Moment::After);
+    let client = {
+        let s3 = s3.clone();
+        std::thread::spawn(move || put(&s3, "cut", "after", b"x"))
+    };
+    cut.wait(DEADLINE);
+    let deadline = Instant::now() + DEADLINE;
+    while MOTO.s3().get("cut", "after").is_none() {
+        assert!(Instant::now() < deadline);
+    }
+    assert!(!client.is_finished(), "its answer is held");
+    cut.cut();
+    let answer = client.join().unwrap();
+    assert!(broken(&answer), "{answer:?}");
+    assert_eq!(put(&s3, "cut", "after", b"x").unwrap().status, 200, "it is done once");
 }

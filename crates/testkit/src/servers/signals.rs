@@ -76,3 +76,10 @@ fn wait(child: u32, options: i32) -> io::Result<bool> {
 fn check(result: i32) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Has a function called when the process exits, unless a signal ends it.
+pub(super) fn at_exit(call: extern "C" fn()) {
+    // SAFETY: the function is part of this program and does not unwind.
+    let refused = unsafe { libc::atexit(call) };
+    assert_eq!(refused, 0, "there is room for a handler");
+}
