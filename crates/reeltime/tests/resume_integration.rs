@@ -11,8 +11,27 @@ use std::fs;
 use testkit::daemon::Running;
 use testkit::proxy::{Fault, Op, When};
 use testkit::recorders::synthetic::{Style, Synthetic};
+use testkit::servers::Provider;
 
 use world::{DEADLINE, KIB, MIB, S3_PART, World, failures, record_until, wait_carried_out, wait_completed, wait_part};
+
+testkit::on_every_store! {
+    after_kills_while_recording_only_missing_parts_are_sent
+    a_recording_that_ended_while_reeltime_was_down_is_finished_by_its_tail_and_its_head
+    a_part_that_was_under_way_at_the_kill_is_sent_again
+    a_part_that_the_store_has_and_the_checkpoint_does_not_is_found_in_the_store
+    killed_before_the_completion_takes_effect
+    killed_after_the_completion_took_effect_and_before_its_answer
+    killed_between_completion_and_its_verification
+    killed_after_completion_and_before_the_document
+    killed_after_the_document_and_before_completed_is_remembered
+    an_upload_whose_answer_was_lost_with_the_process_is_found_and_used
+    a_lost_checkpoint_costs_time_and_no_recording
+    what_is_completed_stays_so_however_often_reeltime_starts
+    a_part_that_was_found_in_the_store_is_remembered_before_the_completion
+    a_start_takes_up_every_stream_as_its_state_says
+    killed_after_the_upload_was_created_and_before_any_part
+}
 
 /// However often it is started again, nothing is written to the store.
 #[track_caller]
@@ -26,9 +45,8 @@ fn assert_at_rest(world: &World, daemon: &Running) {
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
-#[test]
-fn after_kills_while_recording_only_missing_parts_are_sent() {
-    let world = World::s3("resume-recording");
+fn after_kills_while_recording_only_missing_parts_are_sent(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path("cam/a.mp4");
     fs::create_dir(world.path("cam")).unwrap();
     let recording = record_until(path.clone(), Style::Append, 4 * S3_PART + MIB, 2 * S3_PART + MIB);
@@ -54,9 +72,8 @@ fn after_kills_while_recording_only_missing_parts_are_sent() {
     assert_at_rest(&world, &daemon);
 }
 
-#[test]
-fn a_recording_that_ended_while_reeltime_was_down_is_finished_by_its_tail_and_its_head() {
-    let world = World::s3("resume-ended");
+fn a_recording_that_ended_while_reeltime_was_down_is_finished_by_its_tail_and_its_head(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path("a.mp4");
     let style = Style::RewriteHead { head_bytes: 48, every_bytes: u64::MAX };
     let recording = record_until(path.clone(), style, 2 * S3_PART + MIB, 2 * S3_PART);
@@ -95,9 +112,8 @@ fn killed_with_part_two(world: &World, fault: Fault, wait: impl FnOnce()) -> Vec
     world.sent("a.mp4")
 }
 
-#[test]
-fn a_part_that_was_under_way_at_the_kill_is_sent_again() {
-    let world = World::s3("resume-part-under-way");
+fn a_part_that_was_under_way_at_the_kill_is_sent_again(provider: Provider) {
+    let world = World::at(provider);
     let half = Fault::Throttle { bytes_per_second: 64 * KIB };
     let under_way = |log: &[testkit::proxy::Logged]| {
         log.iter().any(|logged| logged.request.part_number == Some(2) && logged.body_bytes > 0)
@@ -106,17 +122,16 @@ fn a_part_that_was_under_way_at_the_kill_is_sent_again() {
     assert_eq!(killed_with_part_two(&world, half, wait), [1, 2, 1]);
 }
 
-#[test]
-fn a_part_that_the_store_has_and_the_checkpoint_does_not_is_found_in_the_store() {
-    let world = World::s3("resume-part-unknown");
+fn a_part_that_the_store_has_and_the_checkpoint_does_not_is_found_in_the_store(provider: Provider) {
+    let world = World::at(provider);
     let wait = || wait_carried_out(world.proxy(), Op::UploadPart);
     assert_eq!(killed_with_part_two(&world, Fault::HoldAnswer, wait), [1, 1, 1]);
 }
 
 /// Kills where `op` (for `key`) is held, before or after it takes effect, while the recording is
 /// finalized; starts again, and expects the object without any part being sent again.
-fn killed_in_finalization(bucket: &str, op: Op, key: &str, took_effect: bool) {
-    let world = World::s3(bucket);
+fn killed_in_finalization(provider: Provider, op: Op, key: &str, took_effect: bool) {
+    let world = World::at(provider);
     let path = world.path("a.mp4");
     let recording = Synthetic::into(&path, Style::Append, S3_PART + MIB);
     let held = if took_effect { Fault::HoldAnswer } else { Fault::Hold };
@@ -138,34 +153,28 @@ fn killed_in_finalization(bucket: &str, op: Op, key: &str, took_effect: bool) {
     assert_at_rest(&world, &daemon);
 }
 
-#[test]
-fn killed_before_the_completion_takes_effect() {
-    killed_in_finalization("resume-before-complete", Op::CompleteMultipartUpload, "a.mp4", false);
+fn killed_before_the_completion_takes_effect(provider: Provider) {
+    killed_in_finalization(provider, Op::CompleteMultipartUpload, "a.mp4", false);
 }
 
-#[test]
-fn killed_after_the_completion_took_effect_and_before_its_answer() {
-    killed_in_finalization("resume-complete-answer", Op::CompleteMultipartUpload, "a.mp4", true);
+fn killed_after_the_completion_took_effect_and_before_its_answer(provider: Provider) {
+    killed_in_finalization(provider, Op::CompleteMultipartUpload, "a.mp4", true);
 }
 
-#[test]
-fn killed_between_completion_and_its_verification() {
-    killed_in_finalization("resume-before-head", Op::HeadObject, "a.mp4", false);
+fn killed_between_completion_and_its_verification(provider: Provider) {
+    killed_in_finalization(provider, Op::HeadObject, "a.mp4", false);
 }
 
-#[test]
-fn killed_after_completion_and_before_the_document() {
-    killed_in_finalization("resume-before-document", Op::PutObject, "a.mp4.metadata.json", false);
+fn killed_after_completion_and_before_the_document(provider: Provider) {
+    killed_in_finalization(provider, Op::PutObject, "a.mp4.metadata.json", false);
 }
 
-#[test]
-fn killed_after_the_document_and_before_completed_is_remembered() {
-    killed_in_finalization("resume-after-document", Op::PutObject, "a.mp4.metadata.json", true);
+fn killed_after_the_document_and_before_completed_is_remembered(provider: Provider) {
+    killed_in_finalization(provider, Op::PutObject, "a.mp4.metadata.json", true);
 }
 
-#[test]
-fn an_upload_whose_answer_was_lost_with_the_process_is_found_and_used() {
-    let world = World::s3("resume-create-answer");
+fn an_upload_whose_answer_was_lost_with_the_process_is_found_and_used(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path("a.mp4");
     world.proxy().inject(When::op(Op::CreateMultipartUpload), Fault::HoldAnswer);
     let recording = record_until(path.clone(), Style::Append, S3_PART + MIB, S3_PART);
@@ -184,9 +193,8 @@ fn an_upload_whose_answer_was_lost_with_the_process_is_found_and_used() {
     assert_at_rest(&world, &daemon);
 }
 
-#[test]
-fn a_lost_checkpoint_costs_time_and_no_recording() {
-    for world in [World::s3("resume-forgotten"), World::local()] {
+fn a_lost_checkpoint_costs_time_and_no_recording(provider: Provider) {
+    for world in [World::at(provider), World::local()] {
         let (live, done, small) = (world.path("live.mp4"), world.path("done.mp4"), world.path("small.mp4"));
         let part = world.part_bytes();
         let mut daemon = world.start();
@@ -210,9 +218,8 @@ fn a_lost_checkpoint_costs_time_and_no_recording() {
     }
 }
 
-#[test]
-fn what_is_completed_stays_so_however_often_reeltime_starts() {
-    let world = World::s3("resume-at-rest");
+fn what_is_completed_stays_so_however_often_reeltime_starts(provider: Provider) {
+    let world = World::at(provider);
     fs::create_dir_all(world.path("cam/1")).unwrap();
     let sizes = [("empty.mp4", 0), ("small.mp4", 99), ("cam/part.mp4", S3_PART), ("cam/1/parts.mp4", S3_PART + 1)];
     let finished: Vec<_> = sizes
@@ -229,9 +236,8 @@ fn what_is_completed_stays_so_however_often_reeltime_starts() {
 
 /// Once an upload is completed, the store does not list its parts any more: what the checkpoint
 /// did not know of them by then would be lost, and the whole recording be sent again.
-#[test]
-fn a_part_that_was_found_in_the_store_is_remembered_before_the_completion() {
-    let world = World::s3("resume-found-part");
+fn a_part_that_was_found_in_the_store_is_remembered_before_the_completion(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path("a.mp4");
     world.proxy().inject(When::op(Op::UploadPart).part(2), Fault::HoldAnswer);
     let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, 2 * S3_PART);
@@ -255,9 +261,8 @@ fn a_part_that_was_found_in_the_store_is_remembered_before_the_completion() {
     assert_eq!(world.sent("a.mp4"), [1, 1, 1]);
 }
 
-#[test]
-fn a_start_takes_up_every_stream_as_its_state_says() {
-    let world = World::s3("resume-states");
+fn a_start_takes_up_every_stream_as_its_state_says(provider: Provider) {
+    let world = World::at(provider);
     let [active, pending, missing, done] =
         ["active.mp4", "pending.mp4", "missing.mp4", "done.mp4"].map(|n| world.path(n));
     let held = world.proxy().inject(When::op(Op::CompleteMultipartUpload).key("pending.mp4"), Fault::Hold);
@@ -295,9 +300,8 @@ fn a_start_takes_up_every_stream_as_its_state_says() {
     assert_eq!((world.sha256("missing.mp4"), world.leftovers()), (None, vec![]));
 }
 
-#[test]
-fn killed_after_the_upload_was_created_and_before_any_part() {
-    let world = World::s3("resume-after-create");
+fn killed_after_the_upload_was_created_and_before_any_part(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path("a.mp4");
     let held = world.proxy().inject(When::op(Op::UploadPart), Fault::Hold);
     let recording = record_until(path.clone(), Style::Append, S3_PART + MIB, S3_PART);

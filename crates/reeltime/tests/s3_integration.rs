@@ -1,6 +1,6 @@
 //! The built binary, and its store alone, before real S3 servers that verify signatures and keep
-//! their data: every test runs on `MinIO` and on Garage, each with a server of its own. What the
-//! store holds is looked at with a client that is not reeltime's.
+//! their data: every test runs on `MinIO` and on Garage, with a bucket of its own, and with a server
+//! of its own where that is killed or changed. What the store holds is looked at with a client that is not reeltime's.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -17,31 +17,11 @@ use reeltime_core::{Crc64Nvme, ObjectKey, PartNumber, Trouble};
 use testkit::daemon::Daemon;
 use testkit::proxy::{Answer, Fault, Op, When};
 use testkit::recorders::synthetic::{Style, Synthetic};
-use testkit::servers::{Credentials, Store};
+use testkit::servers::{Credentials, Provider, Store};
 
 use world::{DEADLINE, MIB, S3_PART, World, failures, record_until, wait_completed, wait_part};
 
-macro_rules! on_every_store {
-    ($($name:ident)*) => {
-        on_every_store!(@on minio: $($name)*);
-        on_every_store!(@on garage: $($name)*);
-        on_every_store!(@on named: $($name)*);
-    };
-    (@on $server:ident: $($name:ident)*) => {
-        mod $server {
-            $(
-                #[test]
-                fn $name() {
-                    if let Some(store) = testkit::servers::Store::$server() {
-                        super::$name(&store);
-                    }
-                }
-            )*
-        }
-    };
-}
-
-on_every_store! {
+testkit::on_every_store! {
     a_recording_of_several_parts_becomes_its_object
     an_aborted_upload_leaves_neither_object_nor_parts
     twenty_four_recordings_at_once_are_all_right
@@ -57,15 +37,16 @@ on_every_store! {
     expired_credentials_are_not_sent_again
 }
 
-fn a_recording_of_several_parts_becomes_its_object(store: &Store) {
-    let world = World::on(store);
+fn a_recording_of_several_parts_becomes_its_object(provider: Provider) {
+    let store = provider.store();
+    let world = World::on(&store);
     let path = world.path("a.mp4");
     let style = Style::RewriteHead { head_bytes: 48, every_bytes: u64::MAX };
     let recording = record_until(path.clone(), style, 3 * S3_PART + MIB, 2 * S3_PART + MIB);
     let daemon = world.start();
     wait_part(&daemon, &path, 2);
     assert_eq!(world.sha256("a.mp4"), None, "there is no object while it is recorded");
-    assert_eq!(store.unfinished().len(), 1);
+    assert_eq!(world.leftovers().len(), 1);
     recording.go_on();
     let finished = recording.wait();
     let completed = wait_completed(&daemon, &path);
@@ -77,13 +58,14 @@ fn a_recording_of_several_parts_becomes_its_object(store: &Store) {
     assert_eq!(head.content_type.as_deref(), Some("video/mp4"));
     assert!(head.metadata.contains_key("reeltime-token"), "{head:?}");
     assert_eq!(world.uploads_used("a.mp4").len(), 1);
-    assert_eq!(store.unfinished(), Vec::<String>::new());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
     assert_eq!(failures(&daemon), Vec::<String>::new());
 }
 
 /// A file that is renamed while it is recorded: the upload of the old name is aborted.
-fn an_aborted_upload_leaves_neither_object_nor_parts(store: &Store) {
-    let world = World::on(store);
+fn an_aborted_upload_leaves_neither_object_nor_parts(provider: Provider) {
+    let store = provider.store();
+    let world = World::on(&store);
     let path = world.path("a.mp4");
     let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, S3_PART + MIB);
     let daemon = world.start();
@@ -101,11 +83,12 @@ fn an_aborted_upload_leaves_neither_object_nor_parts(store: &Store) {
     wait_completed(&daemon, &finished.path);
     world.assert_identical(&finished);
     assert_eq!(world.sha256("a.mp4"), None);
-    assert_eq!(store.unfinished(), Vec::<String>::new());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
-fn twenty_four_recordings_at_once_are_all_right(store: &Store) {
-    let world = World::on(store);
+fn twenty_four_recordings_at_once_are_all_right(provider: Provider) {
+    let store = provider.store();
+    let world = World::on(&store);
     let daemon = world.start();
     let recordings: Vec<_> = (0..24)
         .map(|number| {
@@ -119,20 +102,21 @@ fn twenty_four_recordings_at_once_are_all_right(store: &Store) {
         recording.wait_held(DEADLINE);
         wait_part(&daemon, &world.path(&format!("cam-{number}.mp4")), 1);
     }
-    assert_eq!(store.unfinished().len(), 24);
+    assert_eq!(world.leftovers().len(), 24);
     recordings.iter().for_each(testkit::recorders::synthetic::Recording::go_on);
     for recording in recordings {
         let finished = recording.wait();
         wait_completed(&daemon, &finished.path);
         world.assert_identical(&finished);
     }
-    assert_eq!(store.unfinished(), Vec::<String>::new());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
     assert_eq!(failures(&daemon), Vec::<String>::new());
 }
 
-fn a_store_that_is_killed_in_the_middle_gets_the_rest_into_the_same_upload(store: &Store) {
+fn a_store_that_is_killed_in_the_middle_gets_the_rest_into_the_same_upload(provider: Provider) {
+    let store = provider.own_store();
     let Some(process) = store.process() else { return };
-    let world = World::on(store);
+    let world = World::on(&store);
     let path = world.path("a.mp4");
     let recording = record_until(path.clone(), Style::Append, 4 * S3_PART + MIB, S3_PART + MIB);
     let daemon = world.start();
@@ -155,24 +139,25 @@ fn a_store_that_is_killed_in_the_middle_gets_the_rest_into_the_same_upload(store
     assert_eq!(world.sent("a.mp4")[0], 1, "what the store had is not sent again");
     assert_eq!(world.uploads_used("a.mp4").len(), 1);
     assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 1);
-    assert_eq!(store.unfinished(), Vec::<String>::new());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
     assert_eq!(failures(&daemon), Vec::<String>::new());
 }
 
 /// The store alone, as another process would have it after a restart.
-fn a_new_client_goes_on_with_a_stored_upload_id_and_etags(store: &Store) {
+fn a_new_client_goes_on_with_a_stored_upload_id_and_etags(provider: Provider) {
+    let store = provider.store();
     let whole = noise(2 * S3_PART as usize + 4321);
     let (first, rest) = whole.split_at(S3_PART as usize);
     let (second, third) = rest.split_at(S3_PART as usize);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (id, etag) = runtime.block_on(async {
-        let client = connect(store).await;
+        let client = connect(&store).await;
         let upload = UploadRef { key: key("a.mp4"), id: client.create_upload(&key("a.mp4"), "t.1").await.unwrap().id };
         (upload.id.clone(), put(&client, &upload, 1, first).await.etag)
     });
     // Nothing but the id and the ETag is known from here on.
     runtime.block_on(async {
-        let client = connect(store).await;
+        let client = connect(&store).await;
         let upload = UploadRef { key: key("a.mp4"), id };
         let listed = client.list_parts(&upload).await.unwrap();
         assert_eq!(listed.iter().map(|part| (part.number.get(), part.size_bytes)).collect::<Vec<_>>(), [(1, S3_PART)]);
@@ -186,13 +171,14 @@ fn a_new_client_goes_on_with_a_stored_upload_id_and_etags(store: &Store) {
         assert_eq!(gone.trouble, Trouble::NoSuchUpload, "{gone}");
     });
     assert!(store.s3().get(store.bucket(), "a.mp4").unwrap() == whole);
-    assert_eq!(store.unfinished(), Vec::<String>::new());
+    assert_eq!(store.unfinished(["a.mp4"]), Vec::<String>::new());
 }
 
-fn a_part_that_is_replaced_before_completion_counts(store: &Store) {
+fn a_part_that_is_replaced_before_completion_counts(provider: Provider) {
+    let store = provider.store();
     let mut whole = noise(S3_PART as usize + 99);
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let client = connect(store).await;
+        let client = connect(&store).await;
         let upload = UploadRef { key: key("a.mp4"), id: client.create_upload(&key("a.mp4"), "t").await.unwrap().id };
         let outdated = put(&client, &upload, 1, &whole[..S3_PART as usize]).await;
         let tail = put(&client, &upload, 2, &whole[S3_PART as usize..]).await;
@@ -205,12 +191,13 @@ fn a_part_that_is_replaced_before_completion_counts(store: &Store) {
         client.complete(&upload, &[head, tail], crc, whole.len() as u64).await.unwrap();
     });
     assert!(store.s3().get(store.bucket(), "a.mp4").unwrap() == whole);
-    assert_eq!(store.unfinished(), Vec::<String>::new());
+    assert_eq!(store.unfinished(["a.mp4"]), Vec::<String>::new());
 }
 
 /// Twice: once nothing was done, once it was done nevertheless.
-fn a_completion_that_is_answered_as_an_error_is_repeated(store: &Store) {
-    let world = World::on(store);
+fn a_completion_that_is_answered_as_an_error_is_repeated(provider: Provider) {
+    let store = provider.store();
+    let world = World::on(&store);
     let lie = Fault::AnswerInstead(Answer::error(200, "InternalError", "We encountered an internal error."));
     let truth = world.proxy().inject(When::op(Op::CompleteMultipartUpload), Fault::error_in_ok()).times(1);
     let lie = world.proxy().inject(When::op(Op::CompleteMultipartUpload), lie).times(1);
@@ -219,13 +206,14 @@ fn a_completion_that_is_answered_as_an_error_is_repeated(store: &Store) {
     wait_completed(&daemon, &finished.path);
     world.assert_identical(&finished);
     assert_eq!((truth.hits(), lie.hits(), world.sent("a.mp4")), (1, 1, vec![1, 1]));
-    assert_eq!(store.unfinished(), Vec::<String>::new());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
     assert_eq!(failures(&daemon), Vec::<String>::new());
 }
 
 /// Both servers forget an upload that was completed: the object decides.
-fn a_completion_whose_answer_is_lost_is_found_out(store: &Store) {
-    let world = World::on(store);
+fn a_completion_whose_answer_is_lost_is_found_out(provider: Provider) {
+    let store = provider.store();
+    let world = World::on(&store);
     let lost = world.proxy().inject(When::op(Op::CompleteMultipartUpload), Fault::CutAnswer).times(1);
     let daemon = world.start();
     let finished = Synthetic::into(world.path("a.mp4"), Style::Append, S3_PART + MIB).start().wait();
@@ -233,12 +221,13 @@ fn a_completion_whose_answer_is_lost_is_found_out(store: &Store) {
     world.assert_identical(&finished);
     assert_eq!((lost.hits(), world.sent("a.mp4")), (1, vec![1, 1]), "nothing is uploaded twice");
     assert_eq!(world.uploads_used("a.mp4").len(), 1);
-    assert_eq!(store.unfinished(), Vec::<String>::new());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
     assert_eq!(failures(&daemon), Vec::<String>::new());
 }
 
-fn an_upload_that_vanishes_while_recording_is_begun_anew_from_the_file(store: &Store) {
-    let world = World::on(store);
+fn an_upload_that_vanishes_while_recording_is_begun_anew_from_the_file(provider: Provider) {
+    let store = provider.store();
+    let world = World::on(&store);
     let path = world.path("a.mp4");
     let recording = record_until(path.clone(), Style::Append, 3 * S3_PART, S3_PART + MIB);
     let daemon = world.start();
@@ -259,13 +248,14 @@ fn an_upload_that_vanishes_while_recording_is_begun_anew_from_the_file(store: &S
     let finished = recording.wait();
     wait_completed(&daemon, &path);
     world.assert_identical(&finished);
-    assert_eq!(store.unfinished(), Vec::<String>::new());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
     assert_eq!(failures(&daemon), Vec::<String>::new());
 }
 
 /// Garage would take a middle part that is too small, and `MinIO` would only say so at the end.
-fn no_part_of_a_wrong_size_reaches_the_store(store: &Store) {
-    let world = World::on(store);
+fn no_part_of_a_wrong_size_reaches_the_store(provider: Provider) {
+    let store = provider.store();
+    let world = World::on(&store);
     let refused = Daemon::run(env!("CARGO_BIN_EXE_reeltime"))
         .arg(world.recordings())
         .args(["--to", &world.to(), "--part-size", "5242879"])
@@ -304,11 +294,12 @@ fn no_part_of_a_wrong_size_reaches_the_store(store: &Store) {
 }
 
 /// The old keys stop working while the recording goes on; new ones are put into the file.
-fn new_keys_in_the_credentials_file_are_used_in_the_middle_of_an_upload(store: &Store) {
+fn new_keys_in_the_credentials_file_are_used_in_the_middle_of_an_upload(provider: Provider) {
+    let store = provider.own_store();
     if store.process().is_none() {
         return;
     }
-    let world = World::on(store);
+    let world = World::on(&store);
     let file = world.beside("credentials");
     write_profile(&file, &store.credentials());
     let daemon = world.daemon().env("AWS_SHARED_CREDENTIALS_FILE", &file);
@@ -329,15 +320,16 @@ fn new_keys_in_the_credentials_file_are_used_in_the_middle_of_an_upload(store: &
     wait_completed(&daemon, &path);
     assert_eq!(store.s3().sha256(store.bucket(), "a.mp4").as_deref(), Some(finished.sha256.as_str()));
     assert_eq!(world.uploads_used("a.mp4").len(), 1, "it is the same upload");
-    assert_eq!(store.unfinished(), Vec::<String>::new());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
     assert_eq!(failures(&daemon), Vec::<String>::new());
 }
 
-fn credentials_that_expire_are_fetched_again_in_the_middle_of_an_upload(store: &Store) {
+fn credentials_that_expire_are_fetched_again_in_the_middle_of_an_upload(provider: Provider) {
+    let store = provider.own_store();
     if store.process().is_none() {
         return;
     }
-    let world = World::on(store);
+    let world = World::on(&store);
     let source = Source::new(&world, &store.credentials(), Duration::from_secs(1));
     let path = world.path("a.mp4");
     let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, S3_PART + MIB);
@@ -366,8 +358,9 @@ fn credentials_that_expire_are_fetched_again_in_the_middle_of_an_upload(store: &
 }
 
 /// The keys stay good, so that no refusal tells of their end: the stated time alone does.
-fn expired_credentials_are_not_sent_again(store: &Store) {
-    let world = World::on(store);
+fn expired_credentials_are_not_sent_again(provider: Provider) {
+    let store = provider.store();
+    let world = World::on(&store);
     let source = Source::new(&world, &store.credentials(), Duration::from_secs(1));
     let path = world.path("a.mp4");
     let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, S3_PART + MIB);

@@ -14,8 +14,20 @@ use std::path::Path;
 use testkit::daemon::Running;
 use testkit::proxy::{Fault, Op, When};
 use testkit::recorders::synthetic::{Finished, Style, Synthetic};
+use testkit::servers::Provider;
 
 use world::{DEADLINE, MIB, S3_PART, Told, World, failures, record_until, wait_completed, wait_part};
+
+testkit::on_every_store! {
+    a_stale_stream_becomes_pending_and_is_finalized
+    a_stale_empty_file_is_completed_as_an_empty_object
+    an_upload_without_parts_and_without_a_file_is_aborted
+    a_file_that_is_missing_at_its_finalization_is_a_failure_with_that_reason
+    a_missing_upload_id_is_found_in_the_store
+    what_a_writer_has_open_is_not_stale
+    a_stream_that_becomes_stale_while_the_store_is_away_is_finalized_afterwards
+    a_stream_that_becomes_stale_while_the_state_is_away_is_finalized_and_then_remembered
+}
 
 const KEY: &str = "a.mp4";
 const TEMP_NAME: &str = "a.mp4.part";
@@ -66,9 +78,8 @@ fn remove_alone(world: &World, path: &Path) {
     fs::remove_file(path).unwrap();
 }
 
-#[test]
-fn a_stale_stream_becomes_pending_and_is_finalized() {
-    let world = World::s3("stale-finalized");
+fn a_stale_stream_becomes_pending_and_is_finalized(provider: Provider) {
+    let world = World::at(provider);
     let (finished, before) = abandoned(&world);
     let held = world.proxy().inject(When::op(Op::CompleteMultipartUpload), Fault::Hold);
     let daemon = impatient(&world);
@@ -81,9 +92,8 @@ fn a_stale_stream_becomes_pending_and_is_finalized() {
     assert_eq!(world.told_of(&finished.path).unwrap().parts, pending.parts);
 }
 
-#[test]
-fn a_stale_empty_file_is_completed_as_an_empty_object() {
-    let world = World::s3("stale-empty");
+fn a_stale_empty_file_is_completed_as_an_empty_object(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path(TEMP_NAME);
     drop(File::create(&path).unwrap());
     let daemon = impatient(&world);
@@ -94,9 +104,8 @@ fn a_stale_empty_file_is_completed_as_an_empty_object() {
     assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 0);
 }
 
-#[test]
-fn an_upload_without_parts_and_without_a_file_is_aborted() {
-    let world = World::s3("stale-no-parts");
+fn an_upload_without_parts_and_without_a_file_is_aborted(provider: Provider) {
+    let world = World::at(provider);
     let held = world.proxy().inject(When::op(Op::UploadPart), Fault::Hold);
     let patient = world.daemon().args(["--idle-timeout", "1h"]).start();
     let path = world.path(TEMP_NAME);
@@ -111,18 +120,16 @@ fn an_upload_without_parts_and_without_a_file_is_aborted() {
     assert_given_up(&world, &impatient(&world), &path);
 }
 
-#[test]
-fn a_file_that_is_missing_at_its_finalization_is_a_failure_with_that_reason() {
-    let world = World::s3("stale-missing");
+fn a_file_that_is_missing_at_its_finalization_is_a_failure_with_that_reason(provider: Provider) {
+    let world = World::at(provider);
     let (finished, _) = abandoned(&world);
     assert_eq!(world.leftovers().len(), 1);
     remove_alone(&world, &finished.path);
     assert_given_up(&world, &impatient(&world), &finished.path);
 }
 
-#[test]
-fn a_missing_upload_id_is_found_in_the_store() {
-    let world = World::s3("stale-no-upload-id");
+fn a_missing_upload_id_is_found_in_the_store(provider: Provider) {
+    let world = World::at(provider);
     let (finished, told) = abandoned(&world);
     world.state.forget_upload_id(&told.id);
     assert_eq!(world.told_of(&finished.path).unwrap().upload_id, None);
@@ -130,9 +137,8 @@ fn a_missing_upload_id_is_found_in_the_store() {
 }
 
 /// Two others become stale one after the other meanwhile: it is not for lack of time.
-#[test]
-fn what_a_writer_has_open_is_not_stale() {
-    let world = World::s3("stale-open");
+fn what_a_writer_has_open_is_not_stale(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path(TEMP_NAME);
     let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, S3_PART + MIB);
     let daemon = impatient(&world);
@@ -148,9 +154,8 @@ fn what_a_writer_has_open_is_not_stale() {
     assert_finalized(&world, &daemon, &finished);
 }
 
-#[test]
-fn a_stream_that_becomes_stale_while_the_store_is_away_is_finalized_afterwards() {
-    let world = World::s3("stale-store-away");
+fn a_stream_that_becomes_stale_while_the_store_is_away_is_finalized_afterwards(provider: Provider) {
+    let world = World::at(provider);
     let (finished, before) = abandoned(&world);
     world.proxy().go_down();
     let daemon = impatient(&world);
@@ -162,9 +167,8 @@ fn a_stream_that_becomes_stale_while_the_store_is_away_is_finalized_afterwards()
     assert_finalized(&world, &daemon, &finished);
 }
 
-#[test]
-fn a_stream_that_becomes_stale_while_the_state_is_away_is_finalized_and_then_remembered() {
-    let world = World::s3("stale-state-away");
+fn a_stream_that_becomes_stale_while_the_state_is_away_is_finalized_and_then_remembered(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path(TEMP_NAME);
     let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, 2 * S3_PART);
     let daemon = impatient(&world);

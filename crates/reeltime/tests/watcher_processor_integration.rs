@@ -1,5 +1,5 @@
-//! The pipeline watcher → supervisor → processor in the built binary: what becomes of a file that
-//! is created, written and deleted, and of errors of the store and of the state at each step.
+//! The pipeline watcher → supervisor → processor between a real store and a real Redis: what becomes
+//! of a file that is created, written and deleted, and of errors of both at each step.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -10,12 +10,25 @@ use std::thread;
 
 use testkit::proxy::{Fault, Op, When};
 use testkit::recorders::synthetic::{Style, Synthetic};
+use testkit::servers::Provider;
 
 use world::{DEADLINE, MIB, S3_PART, World, failures, record_until, wait_completed, wait_part};
 
-#[test]
-fn a_created_file_gets_a_processor_an_upload_and_a_state() {
-    let world = World::s3("pipeline-create");
+testkit::on_every_store! {
+    a_created_file_gets_a_processor_an_upload_and_a_state
+    what_is_written_is_uploaded_by_full_parts_and_remembered
+    a_deleted_recording_is_finished_from_the_open_file_and_leaves_the_active_ones
+    a_file_that_is_deleted_before_it_has_content_is_given_up_with_a_reason
+    a_store_that_fails_when_an_upload_is_created_hurts_nobody_else
+    a_store_that_fails_when_a_part_is_sent_hurts_nobody_else
+    a_store_that_fails_when_an_upload_is_completed_hurts_nobody_else
+    a_store_that_fails_when_an_object_is_checked_hurts_nobody_else
+    a_store_that_fails_when_a_document_is_stored_hurts_nobody_else
+    a_state_that_is_away_at_each_step_is_made_up_for
+}
+
+fn a_created_file_gets_a_processor_an_upload_and_a_state(provider: Provider) {
+    let world = World::at(provider);
     fs::create_dir(world.path("cam")).unwrap();
     let daemon = world.start();
     daemon.wait_answers("/readyz", DEADLINE);
@@ -28,7 +41,7 @@ fn a_created_file_gets_a_processor_an_upload_and_a_state() {
     let told = world.wait_told("its upload", &path, |told| told.upload == "open");
     assert_eq!((told.state.as_str(), told.reason.as_deref()), ("active", None));
     assert_eq!((told.key.as_str(), told.node.as_str(), told.first_part_bytes), ("cam/a.mp4", "test", S3_PART));
-    let uploads = world.bucket().uploads("pipeline-create");
+    let uploads = world.bucket().uploads_of(world.bucket_name(), "cam/a.mp4");
     assert_eq!(uploads.len(), 1, "{uploads:?}");
     assert_eq!((uploads[0].key.as_str(), Some(&uploads[0].upload_id)), ("cam/a.mp4", told.upload_id.as_ref()));
     assert_eq!(created.text("upload_id"), told.upload_id.as_deref());
@@ -43,9 +56,8 @@ fn a_created_file_gets_a_processor_an_upload_and_a_state() {
     world.assert_identical(&finished);
 }
 
-#[test]
-fn what_is_written_is_uploaded_by_full_parts_and_remembered() {
-    let world = World::s3("pipeline-write");
+fn what_is_written_is_uploaded_by_full_parts_and_remembered(provider: Provider) {
+    let world = World::at(provider);
     let daemon = world.start();
     let path = world.path("a.mp4");
     let recording = record_until(path.clone(), Style::Append, 4 * S3_PART, S3_PART - 1);
@@ -54,7 +66,7 @@ fn what_is_written_is_uploaded_by_full_parts_and_remembered() {
         recording.go_on_until(parts * S3_PART + MIB);
         recording.wait_held(DEADLINE);
         let told = world.wait_told("its parts", &path, |told| told.parts.len() as u64 == parts);
-        let stored = world.bucket().parts("pipeline-write", "a.mp4", &told.upload_id.unwrap()).unwrap();
+        let stored = world.stored_parts("a.mp4", &told.upload_id.unwrap()).unwrap();
         let stored: Vec<_> = stored.into_iter().map(|part| (part.number, (part.size_bytes, part.etag))).collect();
         let told: Vec<_> =
             told.parts.into_iter().map(|(number, part)| (number, (part.size_bytes, part.etag))).collect();
@@ -68,9 +80,8 @@ fn what_is_written_is_uploaded_by_full_parts_and_remembered() {
     assert_eq!(world.sent("a.mp4"), [1, 1, 1, 1]);
 }
 
-#[test]
-fn a_deleted_recording_is_finished_from_the_open_file_and_leaves_the_active_ones() {
-    let world = World::s3("pipeline-delete");
+fn a_deleted_recording_is_finished_from_the_open_file_and_leaves_the_active_ones(provider: Provider) {
+    let world = World::at(provider);
     let daemon = world.start();
     let path = world.path("a.mp4");
     let recording = record_until(path.clone(), Style::Append, 2 * S3_PART, S3_PART + MIB);
@@ -86,9 +97,8 @@ fn a_deleted_recording_is_finished_from_the_open_file_and_leaves_the_active_ones
     assert!(daemon.api_streams().iter().all(|stream| stream["state"] != "active"));
 }
 
-#[test]
-fn a_file_that_is_deleted_before_it_has_content_is_given_up_with_a_reason() {
-    let world = World::s3("pipeline-delete-empty");
+fn a_file_that_is_deleted_before_it_has_content_is_given_up_with_a_reason(provider: Provider) {
+    let world = World::at(provider);
     let daemon = world.start();
     let path = world.path("a.mp4");
     let open = File::create(&path).unwrap();
@@ -107,8 +117,8 @@ fn a_file_that_is_deleted_before_it_has_content_is_given_up_with_a_reason() {
 
 /// One recording meets a fault at each request of `op` until that is lifted; another one is
 /// recorded meanwhile.
-fn survives(bucket: &str, op: Op, fault: Fault) {
-    let world = World::s3(bucket);
+fn survives(provider: Provider, op: Op, moment: &str, fault: Fault) {
+    let world = World::at(provider);
     let key = if op == Op::PutObject { "a.mp4.metadata.json" } else { "a.mp4" };
     // A request without a body is over when it is cut.
     let takes_effect = fault == Fault::CutAnswer || op == Op::CreateMultipartUpload && fault != Fault::internal_error();
@@ -128,16 +138,16 @@ fn survives(bucket: &str, op: Op, fault: Fault) {
     let other = Synthetic::into(world.path("b.mp4"), Style::Append, S3_PART + 9).seed(2).start().wait();
     wait_completed(&daemon, &other.path);
     world.assert_identical(&other);
-    assert_eq!(world.sent("b.mp4"), [1, 1], "{bucket}: the other recording has no trouble");
+    assert_eq!(world.sent("b.mp4"), [1, 1], "{moment}: the other recording has no trouble");
     let told = world.told_of(&path).unwrap();
     if !takes_effect {
         let state = if is_at_the_end { "pending_completion" } else { "active" };
-        assert_eq!(told.state, state, "{bucket}: {told:?}");
+        assert_eq!(told.state, state, "{moment}: {told:?}");
         // The upload is no upload any more once it is completed, but that is remembered last.
         let stored = if is_at_the_end { 2 } else { 0 };
-        assert_eq!(told.parts.len(), stored, "{bucket}: {told:?}");
+        assert_eq!(told.parts.len(), stored, "{moment}: {told:?}");
     }
-    assert_eq!(told.reason, None, "{bucket}: {told:?}");
+    assert_eq!(told.reason, None, "{moment}: {told:?}");
 
     fault.lift();
     recording.go_on();
@@ -145,12 +155,12 @@ fn survives(bucket: &str, op: Op, fault: Fault) {
     wait_completed(&daemon, &path);
     world.assert_identical(&finished);
     let told = world.wait_state(&path, "completed");
-    assert_eq!((told.reason, told.parts.len()), (None, 2), "{bucket}");
-    assert_eq!((failures(&daemon), world.leftovers()), (vec![], vec![]), "{bucket}");
+    assert_eq!((told.reason, told.parts.len()), (None, 2), "{moment}");
+    assert_eq!((failures(&daemon), world.leftovers()), (vec![], vec![]), "{moment}");
 }
 
 /// Before the store sees the request, in the middle of it, and after it took effect.
-fn survives_at_each_moment(name: &str, op: Op) {
+fn survives_at_each_moment(provider: Provider, op: Op) {
     let moments = [
         ("before", Fault::internal_error()),
         ("during", Fault::Reset { after_body_bytes: 100 }),
@@ -158,41 +168,34 @@ fn survives_at_each_moment(name: &str, op: Op) {
     ];
     thread::scope(|scope| {
         for (moment, fault) in moments {
-            let bucket = format!("pipeline-{name}-{moment}");
-            scope.spawn(move || survives(&bucket, op, fault));
+            scope.spawn(move || survives(provider, op, moment, fault));
         }
     });
 }
 
-#[test]
-fn a_store_that_fails_when_an_upload_is_created_hurts_nobody_else() {
-    survives_at_each_moment("create-upload", Op::CreateMultipartUpload);
+fn a_store_that_fails_when_an_upload_is_created_hurts_nobody_else(provider: Provider) {
+    survives_at_each_moment(provider, Op::CreateMultipartUpload);
 }
 
-#[test]
-fn a_store_that_fails_when_a_part_is_sent_hurts_nobody_else() {
-    survives_at_each_moment("send-part", Op::UploadPart);
+fn a_store_that_fails_when_a_part_is_sent_hurts_nobody_else(provider: Provider) {
+    survives_at_each_moment(provider, Op::UploadPart);
 }
 
-#[test]
-fn a_store_that_fails_when_an_upload_is_completed_hurts_nobody_else() {
-    survives_at_each_moment("complete", Op::CompleteMultipartUpload);
+fn a_store_that_fails_when_an_upload_is_completed_hurts_nobody_else(provider: Provider) {
+    survives_at_each_moment(provider, Op::CompleteMultipartUpload);
 }
 
-#[test]
-fn a_store_that_fails_when_an_object_is_checked_hurts_nobody_else() {
-    survives_at_each_moment("head", Op::HeadObject);
+fn a_store_that_fails_when_an_object_is_checked_hurts_nobody_else(provider: Provider) {
+    survives_at_each_moment(provider, Op::HeadObject);
 }
 
-#[test]
-fn a_store_that_fails_when_a_document_is_stored_hurts_nobody_else() {
-    survives_at_each_moment("document", Op::PutObject);
+fn a_store_that_fails_when_a_document_is_stored_hurts_nobody_else(provider: Provider) {
+    survives_at_each_moment(provider, Op::PutObject);
 }
 
 /// Away when the stream begins, while it is uploaded, and when it is completed.
-#[test]
-fn a_state_that_is_away_at_each_step_is_made_up_for() {
-    let world = World::s3("pipeline-state");
+fn a_state_that_is_away_at_each_step_is_made_up_for(provider: Provider) {
+    let world = World::at(provider);
     let daemon = world.start();
     daemon.wait_answers("/readyz", DEADLINE);
     let path = world.path("a.mp4");
