@@ -65,6 +65,11 @@ impl RedisState {
         format!("redis://{}?prefix={}", self.proxy.address(), self.prefix)
     }
 
+    /// A key of this test's, without its prefix.
+    pub(crate) fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     /// A client to look inside with.
     pub(crate) fn client(&self) -> RedisClient {
         self.server.client()
@@ -78,7 +83,7 @@ impl RedisState {
 
     /// The fields of a stream's `meta`, as they are written.
     pub(crate) fn meta(&self, stream: &str) -> BTreeMap<String, String> {
-        self.client().hash(&format!("{}stream:{stream}:meta", self.prefix))
+        self.client().hash(&self.key(&format!("stream:{stream}:meta")))
     }
 
     /// The server loses everything, also while reeltime runs.
@@ -94,7 +99,7 @@ impl RedisState {
     }
 
     pub(super) fn forget_upload_id(&self, stream: &str) {
-        let key = format!("{}stream:{stream}:meta", self.prefix);
+        let key = self.key(&format!("stream:{stream}:meta"));
         let started_at = self.meta(stream).remove("started_at_ms").expect("the stream is there");
         let client = self.client();
         client.command(&["HSET", &key, "upload", "creating", "upload_asked_at_ms", &started_at]);
