@@ -1,4 +1,4 @@
-//! Recordings of many kinds, the real ffprobe, the built binary, and a store: the document beside
+//! Recordings of many kinds, the real ffprobe, a real store and a real Redis: the document beside
 //! each object is as its published schema says, says what the recording is, and agrees with the
 //! file, the store and the checkpoint.
 
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boon::{Compiler, Schemas};
+use reeltime::metadata::Describer;
 use serde_json::Value;
 use testkit::daemon::{Daemon, Running};
 use testkit::digest::sha256_of;
@@ -62,6 +63,12 @@ fn documents_of<const N: usize>(provider: Provider, samples: [Sample; N]) -> [Va
 #[track_caller]
 fn document_of(world: &World, daemon: &Running, path: &Path) -> Value {
     wait_completed(daemon, path);
+    described(world, path)
+}
+
+/// The same of a recording that is completed.
+#[track_caller]
+fn described(world: &World, path: &Path) -> Value {
     let key = path.strip_prefix(world.recordings()).unwrap().to_str().unwrap();
     let document = world.bytes(&format!("{key}.metadata.json")).expect("it is described");
     let document: Value = serde_json::from_slice(&document).unwrap();
@@ -157,6 +164,7 @@ fn codecs_resolutions_and_durations_are_those_of_each_recording(provider: Provid
         (Sample::Faststart, 1.0, vec![picture("h264", 320, 240)]),
         (Sample::Fragmented, 1.0, vec![picture("h264", 320, 240)]),
         (Sample::MatroskaVp9Opus, 1.0, vec![picture("vp9", 320, 240), sound("opus")]),
+        (Sample::Long, 90.0, vec![picture("h264", 160, 120)]),
     ];
     let documents = documents_of(provider, samples.each_ref().map(|(sample, ..)| *sample));
     for (document, (sample, seconds, expected)) in documents.iter().zip(samples) {
@@ -198,9 +206,11 @@ fn a_recording_of_several_parts_is_described_part_by_part(provider: Provider) {
 }
 
 fn damaged_recordings_are_stored_and_described_with_what_is_wrong(provider: Provider) {
-    let samples = [Sample::DamagedCutOff, Sample::NotARecording, Sample::Empty, Sample::DamagedMoov];
-    let [cut_off, nonsense, empty, bad_boxes] = documents_of(provider, samples);
+    let samples =
+        [Sample::DamagedCutOff, Sample::DamagedNoMoov, Sample::NotARecording, Sample::Empty, Sample::DamagedMoov];
+    let [cut_off, no_moov, nonsense, empty, bad_boxes] = documents_of(provider, samples);
     assert!(error_of(&cut_off).contains("moov atom not found"), "{cut_off:#}");
+    assert!(error_of(&no_moov).contains("moov atom not found"), "{no_moov:#}");
     assert!(error_of(&nonsense).starts_with("ffprobe: "), "{nonsense:#}");
     assert_eq!(error_of(&empty), "the recording is empty");
     // ffprobe takes it for a recording without streams.
@@ -224,21 +234,35 @@ fn without_ffprobe_the_boxes_are_read_and_the_document_says_so(provider: Provide
     assert_eq!(failures(&daemon), Vec::<String>::new());
 }
 
-/// It is waited for 30 s and ended. Other recordings are described meanwhile.
+/// Other recordings are described meanwhile. Within this process, because the built binary waits
+/// for 30 s.
 fn an_ffprobe_that_hangs_is_ended_and_holds_up_nobody(provider: Provider) {
     let world = World::at(provider);
     // Only about the first recording.
-    let begun = world.beside("begun");
-    let body = format!("mkdir '{}' 2>/dev/null && exec sleep 1000\nexec ffprobe \"$@\"", begun.display());
-    let daemon = probing_with(&world, script(&world, &body)).start();
+    let (begun, ended) = (world.beside("begun"), world.beside("ended"));
+    let body = format!(
+        "mkdir '{}' 2>/dev/null || exec ffprobe \"$@\"\nsleep 1000 &\necho $! >'{}'\nwait",
+        begun.display(),
+        ended.display()
+    );
+    let ffprobe = script(&world, &body);
+    let timeout = Duration::from_secs(3);
+    let reeltime =
+        world.start_inside_with(&[], |outside| outside.describer = Describer::new(ffprobe.into(), timeout, 2));
     let hanging = world.path("hanging.mp4");
     Sample::H264Aac.copy_to(&hanging);
-    daemon.process().wait_until("ffprobe to hang", DEADLINE, || begun.exists());
+    world.wait_told("ffprobe to hang", &hanging, |_| begun.exists());
     let other = world.path("other.mp4");
     Sample::H264NoAudio.copy_to(&other);
-    assert_lasts(&document_of(&world, &daemon, &other), 1.0);
-    let document = document_of(&world, &daemon, &hanging);
-    assert!(error_of(&document).contains("gave no answer within 30 s"), "{document:#}");
+    reeltime.heard.wait_of("completed", &other, DEADLINE);
+    assert_eq!(reeltime.heard.count_of("completed", &hanging), 0, "it was not waited for");
+    assert_lasts(&described(&world, &other), 1.0);
+    reeltime.heard.wait_of("completed", &hanging, DEADLINE);
+    let document = described(&world, &hanging);
+    assert!(error_of(&document).contains("gave no answer within 3 s"), "{document:#}");
+    let left = fs::read_to_string(&ended).unwrap();
+    let state = fs::read_to_string(format!("/proc/{}/stat", left.trim()));
+    assert!(state.is_err() || state.unwrap().contains(") Z "), "what it started is ended, too");
 }
 
 fn a_recording_that_disappears_while_it_is_probed_is_probed_all_the_same(provider: Provider) {

@@ -40,7 +40,7 @@ pub enum Sample {
     /// [`Sample::Faststart`] with nonsense in its `moov`: ffprobe finds no stream and says so
     /// without an error.
     DamagedMoov,
-    /// [`Sample::Faststart`] whose `moov` is there no more: a `free` box is in its place.
+    /// [`Sample::Faststart`] without its `moov`: whole otherwise.
     DamagedNoMoov,
     /// MP4, H.264, 160 × 120, 2 frames per second, 90 s.
     Long,
@@ -167,7 +167,9 @@ impl Sample {
             Self::DamagedNoMoov => {
                 let mut bytes = std::fs::read(Self::Faststart.path()).expect("the sample can be read");
                 let moov = bytes.windows(4).position(|name| name == b"moov").expect("there is a moov");
-                bytes[moov..moov + 4].copy_from_slice(b"free");
+                let begins = moov - 4; // with its size
+                let size: [u8; 4] = bytes[begins..moov].try_into().expect("these are four");
+                bytes.drain(begins..begins + u32::from_be_bytes(size) as usize);
                 std::fs::write(path, bytes).expect("the sample can be written");
             }
             Self::Long => encode(path, &[&picture("160x120", "2", "90")], H264),

@@ -10,6 +10,7 @@ use reeltime::cli::Failure;
 use reeltime::cli::run::{RunArgs, outside, supervise};
 use reeltime::config::Config;
 use reeltime::http::Readiness;
+use reeltime::processor::Outside;
 use reeltime::storage::{ObjectStore, S3Config, S3Store};
 use reeltime::supervisor::Ended;
 use reeltime::view::Board;
@@ -39,13 +40,19 @@ struct Command {
 impl World {
     /// A reeltime like [`World::start`]'s, within this process, with further arguments.
     pub(crate) fn start_inside(&self, args: &[&str]) -> Inside {
+        self.start_inside_with(args, |_| {})
+    }
+
+    /// The same, with a change of what cannot be set from outside.
+    pub(crate) fn start_inside_with(&self, args: &[&str], change: impl FnOnce(&mut Outside)) -> Inside {
         let config = self.config(args);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let stop = CancellationToken::new();
         let (heard, board, work) = runtime.block_on(async {
             let store = self.connect().await;
             let checkpoint = checkpoint::url::open(&config.state, &config.node).await.unwrap();
-            let outside = outside(&config, store, checkpoint, 1024);
+            let mut outside = outside(&config, store, checkpoint, 1024);
+            change(&mut outside);
             let (heard, board) = (Heard::collect(outside.events.listen()), outside.board.clone());
             let work = tokio::spawn(supervise(config, outside, Arc::new(Readiness::default()), stop.clone()));
             (heard, board, work)

@@ -1,11 +1,13 @@
-//! Recordings that nobody touches any more and nobody renames, the built binary, and a store: the
-//! stream becomes `pending_completion`, is finalized and `completed`, whatever is missing by then.
+//! Recordings that nobody touches any more and nobody renames, between a real store and a real Redis:
+//! the stream becomes `pending_completion`, is finalized and `completed`, whatever is missing by then.
 //!
 //! A file's last change cannot be moved into the past (its inode says when it was). So the
 //! first run waits for an hour, and the second one, which finds the file, for a second.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod inside;
+#[path = "../world/mod.rs"]
 mod world;
 
 use std::fs::{self, File};

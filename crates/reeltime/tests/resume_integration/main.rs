@@ -1,9 +1,13 @@
-//! The built binary, killed at every moment that matters, and started again: the object is the
-//! recording, nothing that the store has and the checkpoint knows is sent twice, and nothing is
+//! The built binary between a real store and a real Redis, killed at every moment that matters, and
+//! started again: the object is the recording, nothing that the store has and the checkpoint knows is sent twice, and nothing is
 //! left over.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod finalization;
+mod lost_state;
+mod states;
+#[path = "../world/mod.rs"]
 mod world;
 
 use std::fs;
@@ -13,23 +17,16 @@ use testkit::proxy::{Fault, Op, When};
 use testkit::recorders::synthetic::{Style, Synthetic};
 use testkit::servers::Provider;
 
-use world::{DEADLINE, KIB, MIB, S3_PART, World, failures, record_until, wait_carried_out, wait_completed, wait_part};
+use world::{DEADLINE, KIB, MIB, S3_PART, World, record_until, wait_carried_out, wait_completed, wait_part};
 
 testkit::on_every_store! {
     after_kills_while_recording_only_missing_parts_are_sent
     a_recording_that_ended_while_reeltime_was_down_is_finished_by_its_tail_and_its_head
     a_part_that_was_under_way_at_the_kill_is_sent_again
     a_part_that_the_store_has_and_the_checkpoint_does_not_is_found_in_the_store
-    killed_before_the_completion_takes_effect
-    killed_after_the_completion_took_effect_and_before_its_answer
-    killed_between_completion_and_its_verification
-    killed_after_completion_and_before_the_document
-    killed_after_the_document_and_before_completed_is_remembered
     an_upload_whose_answer_was_lost_with_the_process_is_found_and_used
-    a_lost_checkpoint_costs_time_and_no_recording
     what_is_completed_stays_so_however_often_reeltime_starts
     a_part_that_was_found_in_the_store_is_remembered_before_the_completion
-    a_start_takes_up_every_stream_as_its_state_says
     killed_after_the_upload_was_created_and_before_any_part
 }
 
@@ -128,51 +125,6 @@ fn a_part_that_the_store_has_and_the_checkpoint_does_not_is_found_in_the_store(p
     assert_eq!(killed_with_part_two(&world, Fault::HoldAnswer, wait), [1, 1, 1]);
 }
 
-/// Kills where `op` (for `key`) is held, before or after it takes effect, while the recording is
-/// finalized; starts again, and expects the object without any part being sent again.
-fn killed_in_finalization(provider: Provider, op: Op, key: &str, took_effect: bool) {
-    let world = World::at(provider);
-    let path = world.path("a.mp4");
-    let recording = Synthetic::into(&path, Style::Append, S3_PART + MIB);
-    let held = if took_effect { Fault::HoldAnswer } else { Fault::Hold };
-    let held = world.proxy().inject(When::op(op).key(key), held);
-    let mut daemon = world.start();
-    let finished = recording.start().wait();
-    held.wait_hits(1, DEADLINE);
-    if took_effect {
-        wait_carried_out(world.proxy(), op);
-    }
-    daemon.kill();
-    world.proxy().heal();
-
-    daemon.restart();
-    wait_completed(&daemon, &path);
-    world.assert_identical(&finished);
-    assert_eq!(world.sent("a.mp4"), [1, 1]);
-    assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 1);
-    assert_at_rest(&world, &daemon);
-}
-
-fn killed_before_the_completion_takes_effect(provider: Provider) {
-    killed_in_finalization(provider, Op::CompleteMultipartUpload, "a.mp4", false);
-}
-
-fn killed_after_the_completion_took_effect_and_before_its_answer(provider: Provider) {
-    killed_in_finalization(provider, Op::CompleteMultipartUpload, "a.mp4", true);
-}
-
-fn killed_between_completion_and_its_verification(provider: Provider) {
-    killed_in_finalization(provider, Op::HeadObject, "a.mp4", false);
-}
-
-fn killed_after_completion_and_before_the_document(provider: Provider) {
-    killed_in_finalization(provider, Op::PutObject, "a.mp4.metadata.json", false);
-}
-
-fn killed_after_the_document_and_before_completed_is_remembered(provider: Provider) {
-    killed_in_finalization(provider, Op::PutObject, "a.mp4.metadata.json", true);
-}
-
 fn an_upload_whose_answer_was_lost_with_the_process_is_found_and_used(provider: Provider) {
     let world = World::at(provider);
     let path = world.path("a.mp4");
@@ -191,31 +143,6 @@ fn an_upload_whose_answer_was_lost_with_the_process_is_found_and_used(provider: 
     world.assert_identical(&finished);
     assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 1);
     assert_at_rest(&world, &daemon);
-}
-
-fn a_lost_checkpoint_costs_time_and_no_recording(provider: Provider) {
-    for world in [World::at(provider), World::local()] {
-        let (live, done, small) = (world.path("live.mp4"), world.path("done.mp4"), world.path("small.mp4"));
-        let part = world.part_bytes();
-        let mut daemon = world.start();
-        let done = Synthetic::into(done, Style::Append, part + 9).seed(2).start().wait();
-        let small = Synthetic::into(small, Style::Append, 99).seed(3).start().wait();
-        wait_completed(&daemon, &done.path);
-        wait_completed(&daemon, &small.path);
-        let recording = record_until(live.clone(), Style::Append, 3 * part, 2 * part);
-        wait_part(&daemon, &live, 2);
-        daemon.kill();
-        world.state.lose_everything();
-
-        daemon.restart();
-        recording.go_on();
-        let live = recording.wait();
-        for finished in [&live, &done, &small] {
-            wait_completed(&daemon, &finished.path);
-            world.assert_identical(finished);
-        }
-        assert_eq!(failures(&daemon), Vec::<String>::new());
-    }
 }
 
 fn what_is_completed_stays_so_however_often_reeltime_starts(provider: Provider) {
@@ -259,45 +186,6 @@ fn a_part_that_was_found_in_the_store_is_remembered_before_the_completion(provid
     wait_completed(&daemon, &path);
     world.assert_identical(&finished);
     assert_eq!(world.sent("a.mp4"), [1, 1, 1]);
-}
-
-fn a_start_takes_up_every_stream_as_its_state_says(provider: Provider) {
-    let world = World::at(provider);
-    let [active, pending, missing, done] =
-        ["active.mp4", "pending.mp4", "missing.mp4", "done.mp4"].map(|n| world.path(n));
-    let held = world.proxy().inject(When::op(Op::CompleteMultipartUpload).key("pending.mp4"), Fault::Hold);
-    let mut daemon = world.start();
-    let done = Synthetic::into(done, Style::Append, S3_PART + 9).start().wait();
-    wait_completed(&daemon, &done.path);
-    let pending = Synthetic::into(pending, Style::Append, S3_PART + MIB).seed(2).start().wait();
-    held.wait_hits(1, DEADLINE);
-    let active = record_until(active, Style::Append, 2 * S3_PART, S3_PART + MIB);
-    let lost = record_until(missing, Style::Append, 2 * S3_PART, S3_PART + MIB);
-    wait_part(&daemon, active.path(), 1);
-    wait_part(&daemon, lost.path(), 1);
-    world.wait_told("part 1 to be remembered", active.path(), |told| told.parts.contains_key(&1));
-    world.wait_state(&pending.path, "pending_completion");
-    world.wait_state(&done.path, "completed");
-    daemon.kill();
-    world.proxy().heal();
-    fs::remove_file(lost.path()).unwrap();
-
-    daemon.restart();
-    daemon.wait_event_of("failed", lost.path(), DEADLINE);
-    let told = world.wait_state(lost.path(), "failed");
-    assert_eq!((told.reason.as_deref(), told.upload.as_str()), (Some("source_missing"), "none"));
-    wait_completed(&daemon, &pending.path);
-    active.go_on();
-    let active = active.wait();
-    wait_completed(&daemon, &active.path);
-    for finished in [&active, &pending, &done] {
-        world.assert_identical(finished);
-        assert_eq!(world.wait_state(&finished.path, "completed").reason, None);
-    }
-    assert_eq!(world.sent("active.mp4"), [1, 1]);
-    assert_eq!(world.sent("pending.mp4"), [1, 1]);
-    assert_eq!(world.sent("done.mp4"), [1, 1]);
-    assert_eq!((world.sha256("missing.mp4"), world.leftovers()), (None, vec![]));
 }
 
 fn killed_after_the_upload_was_created_and_before_any_part(provider: Provider) {
