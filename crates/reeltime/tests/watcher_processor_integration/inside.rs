@@ -21,14 +21,15 @@ fn a_recording_goes_through_the_pipeline_step_by_step(provider: Provider) {
     let path = world.path("a.mp4");
     let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, S3_PART + MIB);
     reeltime.heard.wait_part(&path, 1, DEADLINE);
-    let told = world.told_of(&path).expect("a part is stored and in the checkpoint");
-    assert_eq!((told.state.as_str(), told.upload.as_str(), told.numbers()), ("active", "open", vec![1]));
+    assert_eq!(world.told_of(&path).unwrap().numbers(), [1], "a part is told of when it is in the checkpoint");
+    let told = world.wait_told("its upload", &path, |told| told.upload == "open");
+    assert_eq!(told.state, "active");
     let created = reeltime.heard.wait_of("upload_created", &path, DEADLINE);
     assert!(matches!(&created.what, What::UploadCreated { upload_id } if Some(upload_id) == told.upload_id.as_ref()));
     assert_eq!(created.stream.unwrap().to_string(), told.id);
-    let shown = reeltime.board.all();
-    assert_eq!(shown.len(), 1, "{shown:?}");
-    assert_eq!((&shown[0].id, shown[0].parts_sent), (&told.id, 1), "{shown:?}");
+    reeltime.wait_shown("part 1", |shown| {
+        matches!(shown, [stream] if (&stream.id, stream.parts_sent, stream.uploaded_bytes) == (&told.id, 1, S3_PART))
+    });
 
     recording.go_on();
     let finished = recording.wait();
@@ -58,7 +59,7 @@ fn a_recording_goes_through_the_pipeline_step_by_step(provider: Provider) {
     let pending = State::PendingCompletion;
     assert_eq!(changes, [(State::Active, pending), (pending, State::Completed)]);
     world.assert_identical(&finished);
-    assert!(reeltime.board.all().is_empty(), "nobody works on it any more");
+    reeltime.wait_shown("nobody to work on it any more", <[_]>::is_empty);
     let ended = reeltime.stop();
     assert_eq!(ended.failures, 0);
 }

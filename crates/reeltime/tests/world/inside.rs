@@ -3,6 +3,7 @@
 //! the signals, the log and HTTP besides.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use reeltime::checkpoint;
@@ -13,7 +14,7 @@ use reeltime::http::Readiness;
 use reeltime::processor::Outside;
 use reeltime::storage::{ObjectStore, S3Config, S3Store};
 use reeltime::supervisor::Ended;
-use reeltime::view::Board;
+use reeltime::view::{Board, StreamView};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,7 @@ pub(crate) struct Inside {
     /// Everything that it told.
     pub(crate) heard: Heard,
     /// What it shows of its streams.
-    pub(crate) board: Board,
+    board: Board,
     stop: CancellationToken,
     work: Option<JoinHandle<Result<Ended, Failure>>>,
     runtime: Option<Runtime>,
@@ -90,6 +91,20 @@ impl World {
 }
 
 impl Inside {
+    /// Waits until it shows this of its streams.
+    #[track_caller]
+    pub(crate) fn wait_shown(&self, what: &str, holds: impl Fn(&[StreamView]) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let shown = self.board.all();
+            if holds(&shown) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "waited {DEADLINE:?} for {what}; it shows {shown:#?}");
+            std::thread::sleep(Duration::from_millis(20)); // between two looks
+        }
+    }
+
     /// Asks it to end, as SIGTERM does, and waits for that.
     pub(crate) fn stop(mut self) -> Ended {
         self.stop.cancel();
