@@ -1,8 +1,11 @@
 //! Errors of the state at each step of a recording. They hold up no upload, and what could not be
 //! written is made up for.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::thread;
 
+use testkit::digest::sha256_of;
 use testkit::proxy::{Moment, TcpMode};
 use testkit::recorders::synthetic::{Style, Synthetic};
 use testkit::servers::Provider;
@@ -18,6 +21,7 @@ testkit::on_every_store! {
     a_redis_that_fails_when_the_end_is_noted_hurts_nobody_else
     a_redis_that_fails_when_completed_is_noted_hurts_nobody_else
     a_redis_that_does_not_answer_holds_up_no_upload
+    a_completed_recording_that_changes_while_redis_is_away_is_uploaded_again_afterwards
     a_state_that_is_away_at_each_step_is_made_up_for
 }
 
@@ -157,6 +161,30 @@ fn a_redis_that_does_not_answer_holds_up_no_upload(provider: Provider) {
     world.assert_identical(&finished);
     assert_eq!(world.wait_state(&path, "completed").numbers(), [1, 2, 3]);
     assert_eq!(world.sent("a.mp4"), [1, 1, 1]);
+    assert_eq!((failures(&daemon), world.leftovers()), (vec![], vec![]));
+}
+
+/// Its record is in Redis alone. It is tried again with each scan.
+fn a_completed_recording_that_changes_while_redis_is_away_is_uploaded_again_afterwards(provider: Provider) {
+    let world = World::at(provider);
+    let Some(redis) = world.state.redis() else { return };
+    let daemon = world.start();
+    let mut finished = Synthetic::into(world.path("a.mp4"), Style::Append, S3_PART + 9).start().wait();
+    wait_completed(&daemon, &finished.path);
+    let before = world.wait_state(&finished.path, "completed");
+    let away = redis.go_down();
+    let mut file = OpenOptions::new().append(true).open(&finished.path).unwrap();
+    file.write_all(b"another take").unwrap();
+    drop(file);
+    finished.sha256 = sha256_of(&finished.path);
+    let said = daemon.wait_event_of("notice", &finished.path, DEADLINE);
+    assert!(said.text("hint").is_some_and(|hint| hint.contains("tried again at the next scan")), "{said}");
+    assert_eq!(world.told_of(&finished.path).as_ref(), Some(&before));
+    drop(away);
+    daemon.wait_events("completed", 2, DEADLINE, |line| line.event() == Some("completed"));
+    world.assert_identical(&finished);
+    let told = world.wait_state(&finished.path, "completed");
+    assert_eq!((told.id, told.size_bytes), (before.id, S3_PART + 21));
     assert_eq!((failures(&daemon), world.leftovers()), (vec![], vec![]));
 }
 

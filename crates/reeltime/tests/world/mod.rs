@@ -24,8 +24,7 @@ pub(crate) use inside::Inside;
 pub(crate) use state::{RedisState, StateStore, Told};
 pub(crate) use waits::{failures, record_until, wait_carried_out, wait_completed, wait_part};
 
-/// For whatever should take a moment: generous, because a busy machine is no failure.
-pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
+pub(crate) use testkit::settings::DEADLINE;
 
 pub(crate) const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
