@@ -335,4 +335,13 @@ fn a_tcp_proxy_cuts_one_request_before_during_or_after_it() {
     let answer = client.join().unwrap();
     assert!(broken(&answer), "{answer:?}");
     assert_eq!(put(&s3, "cut", "after", b"x").unwrap().status, 200, "it is done once");
+
+    let each = proxy.cut_each("/cut/never");
+    for _ in 0..2 {
+        let answer = put(&s3, "cut", "never", b"x");
+        assert!(broken(&answer), "{answer:?}");
+    }
+    each.lift();
+    assert_eq!(MOTO.s3().get("cut", "never"), None);
+    assert_eq!(put(&s3, "cut", "never", b"x").unwrap().status, 200);
 }

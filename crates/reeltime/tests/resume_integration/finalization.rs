@@ -62,8 +62,9 @@ fn killed_after_the_document_and_before_completed_is_remembered(provider: Provid
     killed_in_finalization(provider, Op::PutObject, "a.mp4.metadata.json", true);
 }
 
-/// Kills where `completed` is on its way to Redis.
-fn killed_with_completed(provider: Provider, moment: Moment) {
+/// Kills where `completed` is on its way to Redis, before or after it is carried out.
+fn killed_with_completed(provider: Provider, took_effect: bool) {
+    const COMPLETED: &str = "state\r\n$9\r\ncompleted\r\n";
     let world = World::at(provider);
     let Some(redis) = world.state.redis() else { return };
     let path = world.path("a.mp4");
@@ -71,20 +72,15 @@ fn killed_with_completed(provider: Provider, moment: Moment) {
     // So that Redis knows the scripts, and each step is one request.
     let first = Synthetic::into(world.path("0.mp4"), Style::Append, S3_PART + 9).start().wait();
     wait_completed(&daemon, &first.path);
-    let cut = redis.proxy.cut_at("state\r\n$9\r\ncompleted\r\n", moment);
+    let proxy = &redis.proxy;
+    let cut = if took_effect { proxy.cut_at(COMPLETED, Moment::After) } else { proxy.cut_each(COMPLETED) };
     let finished = Synthetic::into(&path, Style::Append, S3_PART + MIB).seed(2).start().wait();
     cut.wait(DEADLINE);
-    if moment == Moment::After {
-        world.wait_state(&path, "completed");
-    } else {
-        let away = redis.go_down(); // it would ask again at once
-        assert_eq!(world.told_of(&path).unwrap().state, "pending_completion");
-        daemon.kill();
-        drop(away);
-    }
+    world.wait_state(&path, if took_effect { "completed" } else { "pending_completion" });
     daemon.kill();
     let said = daemon.events().into_iter().filter(|line| line.event() == Some("completed")).count();
     assert_eq!(said, 1, "what is not known to be remembered is not announced");
+    cut.lift();
 
     daemon.restart();
     let told = world.wait_state(&path, "completed");
@@ -96,9 +92,9 @@ fn killed_with_completed(provider: Provider, moment: Moment) {
 }
 
 fn killed_before_completed_is_in_redis(provider: Provider) {
-    killed_with_completed(provider, Moment::Before);
+    killed_with_completed(provider, false);
 }
 
 fn killed_after_completed_is_in_redis_and_before_its_answer(provider: Provider) {
-    killed_with_completed(provider, Moment::After);
+    killed_with_completed(provider, true);
 }

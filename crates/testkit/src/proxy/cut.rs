@@ -21,7 +21,7 @@ pub enum Moment {
     After,
 }
 
-/// A cut that waits for its request, or has met it. It is done once.
+/// A cut that waits for its request, or has met it. It is done once, unless it is for each.
 #[derive(Clone, Debug)]
 pub struct Cut {
     pub(super) inner: Arc<Inner>,
@@ -31,6 +31,8 @@ pub struct Cut {
 pub(super) struct Inner {
     needle: Vec<u8>,
     pub(super) moment: Moment,
+    /// It is done until it is lifted.
+    is_for_each: bool,
     stage: watch::Sender<Stage>,
 }
 
@@ -42,9 +44,10 @@ enum Stage {
 }
 
 impl Cut {
-    pub(super) fn new(needle: Vec<u8>, moment: Moment) -> Self {
+    pub(super) fn new(needle: Vec<u8>, moment: Moment, is_for_each: bool) -> Self {
         assert!(!needle.is_empty(), "a request is known by something");
-        Self { inner: Arc::new(Inner { needle, moment, stage: watch::Sender::new(Stage::Waiting) }) }
+        let stage = watch::Sender::new(Stage::Waiting);
+        Self { inner: Arc::new(Inner { needle, moment, is_for_each, stage }) }
     }
 
     /// Whether its request has come.
@@ -63,6 +66,11 @@ impl Cut {
         }
     }
 
+    /// Does it to no further request.
+    pub fn lift(&self) {
+        self.inner.stage.send_replace(Stage::Over);
+    }
+
     /// Resets the connection whose answers are held.
     pub fn cut(&self) {
         assert!(self.is_met(), "there is nothing to cut yet");
@@ -74,21 +82,23 @@ impl Inner {
     /// Where the request's mark begins in what came in, if this is still to be done and it is
     /// there. Whoever is told so has to do it.
     pub(super) fn claim(&self, bytes: &[u8]) -> Option<usize> {
-        if *self.stage.borrow() != Stage::Waiting {
+        if *self.stage.borrow() == Stage::Over {
             return None;
         }
         let at = bytes.windows(self.needle.len()).position(|window| window == self.needle)?;
+        let next = match self.moment {
+            Moment::Before | Moment::During if !self.is_for_each => Stage::Over,
+            _ => Stage::Met,
+        };
         // Another connection may have been faster.
-        let claimed = self.stage.send_if_modified(|stage| {
-            let waiting = *stage == Stage::Waiting;
-            if waiting && self.moment != Moment::After {
-                *stage = Stage::Over;
-            } else if waiting {
-                *stage = Stage::Met;
+        let mut is_claimed = false;
+        self.stage.send_modify(|stage| {
+            is_claimed = *stage == Stage::Waiting || self.is_for_each && *stage == Stage::Met;
+            if is_claimed {
+                *stage = next;
             }
-            waiting
         });
-        claimed.then_some(at)
+        is_claimed.then_some(at)
     }
 
     /// Returns when the held answers are to be cut off.

@@ -89,7 +89,15 @@ impl TcpProxy {
 
     /// Ends the connection of the next request that contains `needle`, at this moment of it.
     pub fn cut_at(&self, needle: impl Into<Vec<u8>>, moment: Moment) -> Cut {
-        let cut = Cut::new(needle.into(), moment);
+        self.add(Cut::new(needle.into(), moment, false))
+    }
+
+    /// Keeps every request that contains `needle` from the server, until that is lifted.
+    pub fn cut_each(&self, needle: impl Into<Vec<u8>>) -> Cut {
+        self.add(Cut::new(needle.into(), Moment::Before, true))
+    }
+
+    fn add(&self, cut: Cut) -> Cut {
         self.cuts.lock().unwrap_or_else(PoisonError::into_inner).push(cut.clone());
         cut
     }
