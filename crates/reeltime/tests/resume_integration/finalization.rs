@@ -26,6 +26,7 @@ fn killed_in_finalization(provider: Provider, op: Op, key: &str, took_effect: bo
     let held = if took_effect { Fault::HoldAnswer } else { Fault::Hold };
     let held = world.proxy().inject(When::op(op).key(key), held);
     let mut daemon = world.start();
+    daemon.wait_answers("/readyz", DEADLINE); // what was there before might be looked for in the store
     let finished = recording.start().wait();
     held.wait_hits(1, DEADLINE);
     if took_effect {

@@ -28,6 +28,7 @@ fn survives(provider: Provider, op: Op, moment: &str, fault: Fault) {
     // What takes effect has its effect once.
     let fault = if takes_effect { fault.times(1) } else { fault };
     let daemon = world.start();
+    daemon.wait_answers("/readyz", DEADLINE); // what was there before might be looked for in the store
     let path = world.path("a.mp4");
     let recording = record_until(path.clone(), Style::Append, S3_PART + MIB, S3_PART);
     let is_at_the_end = !matches!(op, Op::CreateMultipartUpload | Op::UploadPart);
