@@ -5,7 +5,7 @@ use testkit::recorders::synthetic::{Style, Synthetic};
 use testkit::servers::Provider;
 
 use crate::assert_at_rest;
-use crate::world::{DEADLINE, MIB, S3_PART, World, wait_carried_out, wait_completed};
+use crate::world::{DEADLINE, MIB, S3_PART, World, record_until, wait_carried_out, wait_completed, wait_part};
 
 testkit::on_every_store! {
     killed_before_the_completion_takes_effect
@@ -22,12 +22,13 @@ testkit::on_every_store! {
 fn killed_in_finalization(provider: Provider, op: Op, key: &str, took_effect: bool) {
     let world = World::at(provider);
     let path = world.path("a.mp4");
-    let recording = Synthetic::into(&path, Style::Append, S3_PART + MIB);
+    let mut daemon = world.start();
+    let recording = record_until(path.clone(), Style::Append, S3_PART + MIB, S3_PART);
+    wait_part(&daemon, &path, 1); // the object may be asked for before that, too
     let held = if took_effect { Fault::HoldAnswer } else { Fault::Hold };
     let held = world.proxy().inject(When::op(op).key(key), held);
-    let mut daemon = world.start();
-    daemon.wait_answers("/readyz", DEADLINE); // what was there before might be looked for in the store
-    let finished = recording.start().wait();
+    recording.go_on();
+    let finished = recording.wait();
     held.wait_hits(1, DEADLINE);
     if took_effect {
         wait_carried_out(world.proxy(), op);

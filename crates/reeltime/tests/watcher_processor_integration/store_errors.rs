@@ -7,7 +7,7 @@ use testkit::proxy::{Fault, Op, When};
 use testkit::recorders::synthetic::{Style, Synthetic};
 use testkit::servers::Provider;
 
-use crate::world::{DEADLINE, MIB, S3_PART, World, failures, record_until, wait_completed};
+use crate::world::{DEADLINE, MIB, S3_PART, World, failures, record_until, wait_completed, wait_part};
 
 testkit::on_every_store! {
     a_store_that_fails_when_an_upload_is_created_hurts_nobody_else
@@ -24,17 +24,25 @@ fn survives(provider: Provider, op: Op, moment: &str, fault: Fault) {
     let key = if op == Op::PutObject { "a.mp4.metadata.json" } else { "a.mp4" };
     // A request without a body is over when it is cut.
     let takes_effect = fault == Fault::CutAnswer || op == Op::CreateMultipartUpload && fault != Fault::internal_error();
-    let fault = world.proxy().inject(When::op(op).key(key), fault);
-    // What takes effect has its effect once.
-    let fault = if takes_effect { fault.times(1) } else { fault };
-    let daemon = world.start();
-    daemon.wait_answers("/readyz", DEADLINE); // what was there before might be looked for in the store
-    let path = world.path("a.mp4");
-    let recording = record_until(path.clone(), Style::Append, S3_PART + MIB, S3_PART);
     let is_at_the_end = !matches!(op, Op::CreateMultipartUpload | Op::UploadPart);
-    if is_at_the_end {
+    let inject = || {
+        let fault = world.proxy().inject(When::op(op).key(key), fault);
+        // What takes effect has its effect once.
+        if takes_effect { fault.times(1) } else { fault }
+    };
+    let daemon = world.start();
+    let path = world.path("a.mp4");
+    let begin = || record_until(path.clone(), Style::Append, S3_PART + MIB, S3_PART);
+    let (recording, fault) = if is_at_the_end {
+        let recording = begin();
+        wait_part(&daemon, &path, 1); // the object may be asked for before that, too
+        let fault = inject();
         recording.go_on();
-    }
+        (recording, fault)
+    } else {
+        let fault = inject();
+        (begin(), fault)
+    };
     fault.wait_hits(1, DEADLINE);
     daemon.wait_event_of("retrying", &path, DEADLINE);
 
