@@ -56,7 +56,8 @@ fn abandoned(world: &World) -> (Finished, Told) {
 fn assert_finalized(world: &World, daemon: &Running, finished: &Finished) {
     wait_completed(daemon, &finished.path);
     let told = world.wait_state(&finished.path, "completed");
-    assert_eq!((told.reason, told.size_bytes), (None, finished.size_bytes));
+    assert_eq!((&told.reason, told.size_bytes), (&None, finished.size_bytes));
+    assert_eq!(told.numbers(), [1, 2, 3], "what is completed is remembered in full");
     assert_eq!(world.sha256(KEY).as_ref(), Some(&finished.sha256));
     assert!(world.bytes("a.mp4.metadata.json").is_some());
     assert_eq!((world.sent(KEY), world.uploads_used(KEY).len()), (vec![1, 1, 1], 1));

@@ -5,6 +5,7 @@
 
 mod harness;
 mod inside;
+mod lost_state;
 mod state_errors;
 mod store_errors;
 #[path = "../world/mod.rs"]
