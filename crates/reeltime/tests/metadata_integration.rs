@@ -1,4 +1,4 @@
-//! Recordings of many kinds, the real ffprobe, the built binary, and a store: the document beside
+//! Recordings of many kinds, the real ffprobe, a real store and a real Redis: the document beside
 //! each object is as its published schema says, says what the recording is, and agrees with the
 //! file, the store and the checkpoint.
 
@@ -12,13 +12,25 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boon::{Compiler, Schemas};
+use reeltime::metadata::Describer;
 use serde_json::Value;
 use testkit::daemon::{Daemon, Running};
 use testkit::digest::sha256_of;
 use testkit::recorders::ffmpeg::Ffmpeg;
 use testkit::samples::Sample;
+use testkit::servers::Provider;
 
 use world::{DEADLINE, S3_PART, World, failures, wait_completed};
+
+testkit::on_every_store! {
+    codecs_resolutions_and_durations_are_those_of_each_recording
+    tags_languages_and_rotation_are_those_of_the_recording
+    a_recording_of_several_parts_is_described_part_by_part
+    damaged_recordings_are_stored_and_described_with_what_is_wrong
+    without_ffprobe_the_boxes_are_read_and_the_document_says_so
+    an_ffprobe_that_hangs_is_ended_and_holds_up_nobody
+    a_recording_that_disappears_while_it_is_probed_is_probed_all_the_same
+}
 
 /// A reeltime that probes with this program.
 fn probing_with(world: &World, ffprobe: impl AsRef<Path>) -> Daemon {
@@ -35,8 +47,8 @@ fn name_of(sample: Sample) -> String {
 }
 
 /// Uploads samples with the real ffprobe, and gives their documents.
-fn documents_of<const N: usize>(bucket: &str, samples: [Sample; N]) -> [Value; N] {
-    let world = World::s3(bucket);
+fn documents_of<const N: usize>(provider: Provider, samples: [Sample; N]) -> [Value; N] {
+    let world = World::at(provider);
     for sample in samples {
         sample.copy_to(world.path(&name_of(sample)));
     }
@@ -51,6 +63,12 @@ fn documents_of<const N: usize>(bucket: &str, samples: [Sample; N]) -> [Value; N
 #[track_caller]
 fn document_of(world: &World, daemon: &Running, path: &Path) -> Value {
     wait_completed(daemon, path);
+    described(world, path)
+}
+
+/// The same of a recording that is completed.
+#[track_caller]
+fn described(world: &World, path: &Path) -> Value {
     let key = path.strip_prefix(world.recordings()).unwrap().to_str().unwrap();
     let document = world.bytes(&format!("{key}.metadata.json")).expect("it is described");
     let document: Value = serde_json::from_slice(&document).unwrap();
@@ -135,8 +153,7 @@ fn script(world: &World, body: &str) -> PathBuf {
     path
 }
 
-#[test]
-fn codecs_resolutions_and_durations_are_those_of_each_recording() {
+fn codecs_resolutions_and_durations_are_those_of_each_recording(provider: Provider) {
     let samples = [
         (Sample::H264Aac, 2.0, vec![picture("h264", 320, 240), sound("aac")]),
         (Sample::H264NoAudio, 1.0, vec![picture("h264", 320, 240)]),
@@ -147,8 +164,9 @@ fn codecs_resolutions_and_durations_are_those_of_each_recording() {
         (Sample::Faststart, 1.0, vec![picture("h264", 320, 240)]),
         (Sample::Fragmented, 1.0, vec![picture("h264", 320, 240)]),
         (Sample::MatroskaVp9Opus, 1.0, vec![picture("vp9", 320, 240), sound("opus")]),
+        (Sample::Long, 90.0, vec![picture("h264", 160, 120)]),
     ];
-    let documents = documents_of("metadata-kinds", samples.each_ref().map(|(sample, ..)| *sample));
+    let documents = documents_of(provider, samples.each_ref().map(|(sample, ..)| *sample));
     for (document, (sample, seconds, expected)) in documents.iter().zip(samples) {
         assert_eq!(tracks(document), expected, "{sample:?}");
         assert_lasts(document, seconds);
@@ -157,10 +175,9 @@ fn codecs_resolutions_and_durations_are_those_of_each_recording() {
     assert_eq!(documents[3]["probe"]["streams"][0]["r_frame_rate"], "30000/1001");
 }
 
-#[test]
-fn tags_languages_and_rotation_are_those_of_the_recording() {
+fn tags_languages_and_rotation_are_those_of_the_recording(provider: Provider) {
     let samples = [Sample::Tagged, Sample::TwoAudioTracks, Sample::Rotated];
-    let [tagged, languages, rotated] = documents_of("metadata-tags", samples);
+    let [tagged, languages, rotated] = documents_of(provider, samples);
     let tags = &tagged["probe"]["format"]["tags"];
     assert_eq!(tags["title"], "Große Prüfung – 試験");
     assert_eq!(tags["comment"], "with \"quotes\" & <angles>");
@@ -174,9 +191,8 @@ fn tags_languages_and_rotation_are_those_of_the_recording() {
     assert_eq!(side_data["rotation"].as_i64().map(i64::abs), Some(90), "{rotated:#}");
 }
 
-#[test]
-fn a_recording_of_several_parts_is_described_part_by_part() {
-    let world = World::s3("metadata-parts");
+fn a_recording_of_several_parts_is_described_part_by_part(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path("long.mp4");
     let daemon = probing_with(&world, "ffprobe").start();
     let recording = Ffmpeg::into(&path).audio().duration(Duration::from_secs(2)).start();
@@ -189,20 +205,20 @@ fn a_recording_of_several_parts_is_described_part_by_part() {
     assert!(chunks.len() > 1, "{document:#}");
 }
 
-#[test]
-fn damaged_recordings_are_stored_and_described_with_what_is_wrong() {
-    let samples = [Sample::DamagedCutOff, Sample::NotARecording, Sample::Empty, Sample::DamagedMoov];
-    let [cut_off, nonsense, empty, bad_boxes] = documents_of("metadata-damaged", samples);
+fn damaged_recordings_are_stored_and_described_with_what_is_wrong(provider: Provider) {
+    let samples =
+        [Sample::DamagedCutOff, Sample::DamagedNoMoov, Sample::NotARecording, Sample::Empty, Sample::DamagedMoov];
+    let [cut_off, no_moov, nonsense, empty, bad_boxes] = documents_of(provider, samples);
     assert!(error_of(&cut_off).contains("moov atom not found"), "{cut_off:#}");
+    assert!(error_of(&no_moov).contains("moov atom not found"), "{no_moov:#}");
     assert!(error_of(&nonsense).starts_with("ffprobe: "), "{nonsense:#}");
     assert_eq!(error_of(&empty), "the recording is empty");
     // ffprobe takes it for a recording without streams.
     assert_eq!((tracks(&bad_boxes), &bad_boxes["duration_seconds"]), (vec![], &Value::Null));
 }
 
-#[test]
-fn without_ffprobe_the_boxes_are_read_and_the_document_says_so() {
-    let world = World::s3("metadata-no-ffprobe");
+fn without_ffprobe_the_boxes_are_read_and_the_document_says_so(provider: Provider) {
+    let world = World::at(provider);
     let daemon = probing_with(&world, world.beside("not-installed")).start();
     for sample in [Sample::H264Aac, Sample::DamagedCutOff] {
         sample.copy_to(world.path(&name_of(sample)));
@@ -218,27 +234,39 @@ fn without_ffprobe_the_boxes_are_read_and_the_document_says_so() {
     assert_eq!(failures(&daemon), Vec::<String>::new());
 }
 
-/// It is waited for 30 s and ended. Other recordings are described meanwhile.
-#[test]
-fn an_ffprobe_that_hangs_is_ended_and_holds_up_nobody() {
-    let world = World::s3("metadata-hangs");
+/// Other recordings are described meanwhile. Within this process, because the built binary waits
+/// for 30 s.
+fn an_ffprobe_that_hangs_is_ended_and_holds_up_nobody(provider: Provider) {
+    let world = World::at(provider);
     // Only about the first recording.
-    let begun = world.beside("begun");
-    let body = format!("mkdir '{}' 2>/dev/null && exec sleep 1000\nexec ffprobe \"$@\"", begun.display());
-    let daemon = probing_with(&world, script(&world, &body)).start();
+    let (begun, ended) = (world.beside("begun"), world.beside("ended"));
+    let body = format!(
+        "mkdir '{}' 2>/dev/null || exec ffprobe \"$@\"\nsleep 1000 &\necho $! >'{}'\nwait",
+        begun.display(),
+        ended.display()
+    );
+    let ffprobe = script(&world, &body);
+    let timeout = Duration::from_secs(3);
+    let reeltime =
+        world.start_inside_with(&[], |outside| outside.describer = Describer::new(ffprobe.into(), timeout, 2));
     let hanging = world.path("hanging.mp4");
     Sample::H264Aac.copy_to(&hanging);
-    daemon.process().wait_until("ffprobe to hang", DEADLINE, || begun.exists());
+    world.wait_told("ffprobe to hang", &hanging, |_| begun.exists());
     let other = world.path("other.mp4");
     Sample::H264NoAudio.copy_to(&other);
-    assert_lasts(&document_of(&world, &daemon, &other), 1.0);
-    let document = document_of(&world, &daemon, &hanging);
-    assert!(error_of(&document).contains("gave no answer within 30 s"), "{document:#}");
+    reeltime.heard.wait_of("completed", &other, DEADLINE);
+    assert_eq!(reeltime.heard.count_of("completed", &hanging), 0, "it was not waited for");
+    assert_lasts(&described(&world, &other), 1.0);
+    reeltime.heard.wait_of("completed", &hanging, DEADLINE);
+    let document = described(&world, &hanging);
+    assert!(error_of(&document).contains("gave no answer within 3 s"), "{document:#}");
+    let left = fs::read_to_string(&ended).unwrap();
+    let state = fs::read_to_string(format!("/proc/{}/stat", left.trim()));
+    assert!(state.is_err() || state.unwrap().contains(") Z "), "what it started is ended, too");
 }
 
-#[test]
-fn a_recording_that_disappears_while_it_is_probed_is_probed_all_the_same() {
-    let world = World::s3("metadata-disappears");
+fn a_recording_that_disappears_while_it_is_probed_is_probed_all_the_same(provider: Provider) {
+    let world = World::at(provider);
     let (begun, go_on) = (world.beside("begun"), world.beside("go-on"));
     let body = format!(
         "touch '{}'\nuntil [ -e '{}' ]; do sleep 0.05; done\nexec ffprobe \"$@\"",

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::recorders::ffmpeg::program;
 
 /// Part of the directory's name: raised when what the samples are made of changes.
-const EDITION: u32 = 1;
+const EDITION: u32 = 2;
 
 /// A kind of sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +40,10 @@ pub enum Sample {
     /// [`Sample::Faststart`] with nonsense in its `moov`: ffprobe finds no stream and says so
     /// without an error.
     DamagedMoov,
+    /// [`Sample::Faststart`] without its `moov`: whole otherwise.
+    DamagedNoMoov,
+    /// MP4, H.264, 160 × 120, 2 frames per second, 90 s.
+    Long,
     /// Bytes that are no recording at all, under the name of one.
     NotARecording,
     /// A file of no bytes.
@@ -48,7 +52,7 @@ pub enum Sample {
 
 impl Sample {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::H264Aac,
         Self::H264NoAudio,
         Self::HevcAac,
@@ -63,6 +67,8 @@ impl Sample {
         Self::MatroskaVp9Opus,
         Self::DamagedCutOff,
         Self::DamagedMoov,
+        Self::DamagedNoMoov,
+        Self::Long,
         Self::NotARecording,
         Self::Empty,
     ];
@@ -158,6 +164,15 @@ impl Sample {
                 crate::recorders::synthetic::fill(7, 0, &mut bytes[moov + 4..moov + 400]);
                 std::fs::write(path, bytes).expect("the sample can be written");
             }
+            Self::DamagedNoMoov => {
+                let mut bytes = std::fs::read(Self::Faststart.path()).expect("the sample can be read");
+                let moov = bytes.windows(4).position(|name| name == b"moov").expect("there is a moov");
+                let begins = moov - 4; // with its size
+                let size: [u8; 4] = bytes[begins..moov].try_into().expect("these are four");
+                bytes.drain(begins..begins + u32::from_be_bytes(size) as usize);
+                std::fs::write(path, bytes).expect("the sample can be written");
+            }
+            Self::Long => encode(path, &[&picture("160x120", "2", "90")], H264),
             Self::NotARecording => std::fs::write(path, "not a recording\n".repeat(1000)).expect("it can be written"),
             Self::Empty => std::fs::write(path, "").expect("it can be written"),
         }

@@ -4,13 +4,17 @@
 //! |---|---|---|
 //! | `REELTIME_TEST_S3` | `minio`, `garage`, or the `http://` address of a store that runs | `MinIO` and Garage, both |
 //! | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` | the credentials for that address | those of moto |
-//! | `REELTIME_TEST_DEADLINE_SECONDS` | how long a test waits for what should take a moment | 60 |
+//! | `REELTIME_TEST_STATE` | `redis` or `sqlite`: where the suites that run on those stores keep their state | `redis` |
+//! | `REELTIME_TEST_DEADLINE_SECONDS`, while the tests are built | how long a test waits for what should take a moment | 120 |
 //! | `REELTIME_TEST_TOOLS` | the directory with the servers that `scripts/install-test-tools` installed | below `$XDG_CACHE_HOME` or `~/.cache` |
 //! | `REELTIME_TEST_UNAVAILABLE` | names of servers that this machine cannot have, with blanks between | none |
 //! | `REELTIME_TEST_SKIPPED` | the file that is told of every skipped test, a line each | standard error alone |
 //!
 //! A server that is not there fails its tests, unless `REELTIME_TEST_UNAVAILABLE` names it:
 //! `scripts/test` sets that to what the installer said it cannot install.
+//!
+//! The state in `SQLite` is not left out by default: the suites `recordings`, `upsets`, `outages`,
+//! `kill_loop` and `commands` keep it there whatever `REELTIME_TEST_STATE` says.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -20,7 +24,15 @@ use std::time::Duration;
 
 use crate::servers::Credentials;
 
-const DEADLINE: Duration = Duration::from_mins(1);
+/// How long a test waits for what should take a moment: generous, because a busy machine is no
+/// failure.
+pub const DEADLINE: Duration = Duration::from_secs(match option_env!("REELTIME_TEST_DEADLINE_SECONDS") {
+    None => 120,
+    Some(text) => match u64::from_str_radix(text, 10) {
+        Ok(seconds) => seconds,
+        Err(_) => panic!("REELTIME_TEST_DEADLINE_SECONDS is no whole number"),
+    },
+});
 
 /// Which S3 stores the suites run against.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +45,15 @@ pub enum S3Choice {
     At(String),
 }
 
+/// Where reeltime keeps its state in the suites that run on real stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateChoice {
+    /// A redis-server.
+    Redis,
+    /// A file of `SQLite`.
+    Sqlite,
+}
+
 /// What the environment says.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -40,8 +61,8 @@ pub struct Settings {
     pub s3: S3Choice,
     /// For a store that runs already.
     pub s3_credentials: Credentials,
-    /// How long a test waits for what should take a moment.
-    pub deadline: Duration,
+    /// Where reeltime keeps its state.
+    pub state: StateChoice,
     /// Where the installed servers are.
     pub tools: PathBuf,
     /// Servers that this machine cannot have.
@@ -65,10 +86,12 @@ impl Settings {
             Some(name) if ["minio", "garage"].contains(&name.as_str()) => S3Choice::Only(name),
             Some(other) => panic!("REELTIME_TEST_S3 is {other:?}: it may be minio, garage or http://host:port"),
         };
+        let state = match variable("REELTIME_TEST_STATE").as_deref() {
+            None | Some("redis") => StateChoice::Redis,
+            Some("sqlite") => StateChoice::Sqlite,
+            Some(other) => panic!("REELTIME_TEST_STATE is {other:?}: it may be redis or sqlite"),
+        };
         let any = Credentials::default();
-        let seconds = variable("REELTIME_TEST_DEADLINE_SECONDS").map(|text| {
-            text.parse().unwrap_or_else(|_| panic!("REELTIME_TEST_DEADLINE_SECONDS is {text:?}: no whole number"))
-        });
         let caches = || {
             let own = variable("XDG_CACHE_HOME").map(PathBuf::from);
             own.unwrap_or_else(|| PathBuf::from(variable("HOME").unwrap_or_default()).join(".cache"))
@@ -76,12 +99,12 @@ impl Settings {
         let unavailable = variable("REELTIME_TEST_UNAVAILABLE").unwrap_or_default();
         Self {
             s3,
+            state,
             s3_credentials: Credentials {
                 access_key_id: variable("AWS_ACCESS_KEY_ID").unwrap_or(any.access_key_id),
                 secret_access_key: variable("AWS_SECRET_ACCESS_KEY").unwrap_or(any.secret_access_key),
                 region: variable("AWS_REGION").unwrap_or(any.region),
             },
-            deadline: seconds.map_or(DEADLINE, Duration::from_secs),
             tools: variable("REELTIME_TEST_TOOLS").map_or_else(|| caches().join("reeltime-test-tools"), PathBuf::from),
             unavailable: unavailable.split_whitespace().map(str::to_owned).collect(),
             skipped: variable("REELTIME_TEST_SKIPPED").map(PathBuf::from),
@@ -128,11 +151,12 @@ mod tests {
     #[test]
     fn without_a_choice_every_server_is_used_and_a_chosen_one_alone() {
         let all = settings(&[("HOME", "/home/a")]);
-        assert_eq!((all.s3.clone(), all.deadline), (S3Choice::All, DEADLINE));
+        assert_eq!(all.s3, S3Choice::All);
         assert_eq!(all.tools, PathBuf::from("/home/a/.cache/reeltime-test-tools"));
         assert_eq!((all.reason_to_skip("minio"), all.reason_to_skip("garage")), (None, None));
-        let one = settings(&[("REELTIME_TEST_S3", "garage"), ("REELTIME_TEST_DEADLINE_SECONDS", "7")]);
-        assert_eq!(one.deadline, Duration::from_secs(7));
+        assert_eq!(all.state, StateChoice::Redis);
+        assert_eq!(settings(&[("REELTIME_TEST_STATE", "sqlite")]).state, StateChoice::Sqlite);
+        let one = settings(&[("REELTIME_TEST_S3", "garage")]);
         assert!(one.reason_to_skip("minio").is_some_and(|why| why.contains("garage")));
         assert_eq!(one.reason_to_skip("garage"), None);
         let named = settings(&[("REELTIME_TEST_S3", "http://store:9000"), ("AWS_ACCESS_KEY_ID", "me")]);
@@ -152,5 +176,11 @@ mod tests {
     #[should_panic(expected = "it may be minio, garage or http://host:port")]
     fn an_unknown_choice_is_refused() {
         settings(&[("REELTIME_TEST_S3", "ceph")]);
+    }
+
+    #[test]
+    #[should_panic(expected = "it may be redis or sqlite")]
+    fn an_unknown_state_is_refused() {
+        settings(&[("REELTIME_TEST_STATE", "etcd")]);
     }
 }

@@ -4,21 +4,24 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::LazyLock;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use testkit::http::Response;
-use testkit::proxy::{Answer, Fault, Op, Outcome, Proxy, TcpMode, TcpProxy, When};
-use testkit::servers::{Credentials, Moto, S3};
+use testkit::proxy::{Answer, Fault, Moment, Op, Outcome, Proxy, TcpMode, TcpProxy, When};
+use testkit::servers::{Credentials, Moto, S3, Shared};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-static MOTO: LazyLock<Moto> = LazyLock::new(Moto::start);
+fn moto() -> Arc<Moto> {
+    static MOTO: Shared<Moto> = Shared::new();
+    MOTO.get_or_make(Moto::start)
+}
 
 /// A bucket of the test's own, seen through a proxy and directly.
 fn setup(bucket: &str) -> (Proxy, S3, S3) {
-    let direct = MOTO.with_bucket(bucket);
-    let proxy = Proxy::before(&MOTO.address());
+    let direct = moto().with_bucket(bucket);
+    let proxy = Proxy::before(&moto().address());
     let through = S3::new(&proxy.endpoint(), Credentials::default());
     (proxy, through, direct)
 }
@@ -268,7 +271,7 @@ fn waiting_in_vain_tells_what_was_seen() {
 
 #[test]
 fn the_plain_proxy_carries_holds_and_breaks() {
-    let proxy = TcpProxy::before(&MOTO.address());
+    let proxy = TcpProxy::before(&moto().address());
     let s3 = S3::new(&format!("http://{}", proxy.address()), Credentials::default());
     s3.create_bucket("plain");
     proxy.set(TcpMode::HoldAnswers);
@@ -277,7 +280,7 @@ fn the_plain_proxy_carries_holds_and_breaks() {
         std::thread::spawn(move || put(&s3, "plain", "k", b"x").unwrap().status)
     };
     let deadline = Instant::now() + DEADLINE;
-    while MOTO.s3().get("plain", "k").is_none() {
+    while moto().s3().get("plain", "k").is_none() {
         assert!(Instant::now() < deadline);
     }
     assert!(!client.is_finished());
@@ -296,9 +299,52 @@ fn the_plain_proxy_carries_holds_and_breaks() {
     }
     assert!(client.join().unwrap().is_err());
     assert_eq!(proxy.bytes_to_server(), sent, "nothing came through");
-    assert_eq!(MOTO.s3().get("plain", "k").unwrap(), b"x");
+    assert_eq!(moto().s3().get("plain", "k").unwrap(), b"x");
     proxy.set(TcpMode::Throttle { bytes_per_second: 1_000_000 });
     let began = Instant::now();
     assert_eq!(put(&s3, "plain", "k", &vec![1; 300_000]).unwrap().status, 200);
     assert!(began.elapsed() >= Duration::from_millis(290));
+}
+
+#[test]
+fn a_tcp_proxy_cuts_one_request_before_during_or_after_it() {
+    let proxy = TcpProxy::before(&moto().address());
+    let s3 = S3::new(&format!("http://{}", proxy.address()), Credentials::default());
+    s3.create_bucket("cut");
+    for (moment, key) in [(Moment::Before, "before"), (Moment::During, "during")] {
+        let cut = proxy.cut_at(format!("/cut/{key}"), moment);
+        assert_eq!(put(&s3, "cut", "other", b"x").unwrap().status, 200, "it is for one request");
+        assert!(!cut.is_met());
+        let sent = proxy.bytes_to_server();
+        let answer = put(&s3, "cut", key, b"x");
+        assert!(broken(&answer), "{answer:?}");
+        cut.wait(DEADLINE);
+        assert_eq!(proxy.bytes_to_server() - sent, if moment == Moment::Before { 0 } else { "PUT ".len() as u64 });
+        assert_eq!(moto().s3().get("cut", key), None);
+        assert_eq!(put(&s3, "cut", key, b"x").unwrap().status, 200, "it is done once");
+    }
+    let cut = proxy.cut_at("/cut/after", Moment::After);
+    let client = {
+        let s3 = s3.clone();
+        std::thread::spawn(move || put(&s3, "cut", "after", b"x"))
+    };
+    cut.wait(DEADLINE);
+    let deadline = Instant::now() + DEADLINE;
+    while moto().s3().get("cut", "after").is_none() {
+        assert!(Instant::now() < deadline);
+    }
+    assert!(!client.is_finished(), "its answer is held");
+    cut.cut();
+    let answer = client.join().unwrap();
+    assert!(broken(&answer), "{answer:?}");
+    assert_eq!(put(&s3, "cut", "after", b"x").unwrap().status, 200, "it is done once");
+
+    let each = proxy.cut_each("/cut/never");
+    for _ in 0..2 {
+        let answer = put(&s3, "cut", "never", b"x");
+        assert!(broken(&answer), "{answer:?}");
+    }
+    each.lift();
+    assert_eq!(moto().s3().get("cut", "never"), None);
+    assert_eq!(put(&s3, "cut", "never", b"x").unwrap().status, 200);
 }

@@ -4,33 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use testkit::digest::sha256_of_bytes;
-use testkit::servers::{Credentials, S3, Store};
+use testkit::servers::{Credentials, Provider, S3};
 
-macro_rules! on_every_store {
-    ($($name:ident)*) => {
-        on_every_store!(@on minio: $($name)*);
-        on_every_store!(@on garage: $($name)*);
-        on_every_store!(@on named: $($name)*);
-    };
-    (@on $server:ident: $($name:ident)*) => {
-        mod $server {
-            $(
-                #[test]
-                fn $name() {
-                    if let Some(store) = testkit::servers::Store::$server() {
-                        super::$name(&store);
-                    }
-                }
-            )*
-        }
-    };
-}
-
-on_every_store! {
+testkit::on_every_store! {
     every_request_of_the_client_is_understood
     buckets_are_created_and_deleted
     lists_are_read_to_their_last_page
     a_wrong_secret_is_refused
+    a_bucket_and_what_is_in_it_end_with_their_test
     what_was_stored_is_there_after_a_kill
     a_frozen_server_goes_on_where_it_stood
     replaced_credentials_are_the_only_ones
@@ -38,7 +19,8 @@ on_every_store! {
 
 const PART: usize = 5 << 20;
 
-fn every_request_of_the_client_is_understood(store: &Store) {
+fn every_request_of_the_client_is_understood(provider: Provider) {
+    let store = provider.store();
     let (s3, bucket) = (store.s3(), store.bucket());
     assert_eq!(s3.keys(bucket), Vec::<String>::new());
     let mut keys: Vec<String> =
@@ -59,10 +41,10 @@ fn every_request_of_the_client_is_understood(store: &Store) {
             s3.uploads_of(bucket, key).into_iter().map(|upload| (upload.key, upload.upload_id)).collect();
         assert_eq!(found, [(key.clone(), upload.clone())]);
         assert_eq!(s3.parts(bucket, key, &upload), Some(vec![]));
-        assert_eq!(store.unfinished().len(), 1, "{key:?}");
+        assert_eq!(store.unfinished([key]).len(), 1, "{key:?}");
         s3.abort(bucket, key, &upload);
         assert_eq!(s3.parts(bucket, key, &upload), None);
-        assert_eq!(store.unfinished(), Vec::<String>::new());
+        assert_eq!(store.unfinished([key]), Vec::<String>::new());
         s3.delete(bucket, key);
         assert!(s3.head(bucket, key).is_none());
     }
@@ -77,10 +59,11 @@ fn every_request_of_the_client_is_understood(store: &Store) {
     assert_eq!(parts[0].etag, etag);
     s3.complete(bucket, "k", &upload);
     assert_eq!(s3.sha256(bucket, "k").unwrap(), sha256_of_bytes(&[first.as_slice(), b"tail"].concat()));
-    assert_eq!(store.unfinished(), Vec::<String>::new());
+    assert_eq!(store.unfinished(["k"]), Vec::<String>::new());
 }
 
-fn buckets_are_created_and_deleted(store: &Store) {
+fn buckets_are_created_and_deleted(provider: Provider) {
+    let store = provider.store();
     let s3 = store.s3();
     let bucket = format!("{}-b", store.bucket());
     s3.create_bucket(&bucket);
@@ -92,7 +75,8 @@ fn buckets_are_created_and_deleted(store: &Store) {
     assert_eq!(answer.status, 404, "{}", answer.text());
 }
 
-fn lists_are_read_to_their_last_page(store: &Store) {
+fn lists_are_read_to_their_last_page(provider: Provider) {
+    let store = provider.own_store();
     let (s3, bucket) = (store.s3(), store.bucket());
     let upload = s3.create_upload(bucket, "object");
     for number in 1..=1005 {
@@ -105,7 +89,8 @@ fn lists_are_read_to_their_last_page(store: &Store) {
     s3.abort(bucket, "object", &upload);
 }
 
-fn a_wrong_secret_is_refused(store: &Store) {
+fn a_wrong_secret_is_refused(provider: Provider) {
+    let store = provider.store();
     let right = store.credentials();
     let secret = format!("{}0", &right.secret_access_key[..right.secret_access_key.len() - 1]);
     let wrong = S3::new(store.endpoint(), Credentials { secret_access_key: secret, ..right });
@@ -113,7 +98,8 @@ fn a_wrong_secret_is_refused(store: &Store) {
     assert_eq!(answer.status, 403, "{}", answer.text());
 }
 
-fn what_was_stored_is_there_after_a_kill(store: &Store) {
+fn what_was_stored_is_there_after_a_kill(provider: Provider) {
+    let store = provider.own_store();
     let (s3, bucket) = (store.s3(), store.bucket());
     let Some(process) = store.process() else { return };
     s3.put(bucket, "a", b"object");
@@ -128,7 +114,8 @@ fn what_was_stored_is_there_after_a_kill(store: &Store) {
     assert_eq!(s3.get(bucket, "b").unwrap(), b"part");
 }
 
-fn a_frozen_server_goes_on_where_it_stood(store: &Store) {
+fn a_frozen_server_goes_on_where_it_stood(provider: Provider) {
+    let store = provider.own_store();
     let Some(process) = store.process() else { return };
     process.freeze();
     let (s3, bucket) = (store.s3(), store.bucket().to_owned());
@@ -138,7 +125,8 @@ fn a_frozen_server_goes_on_where_it_stood(store: &Store) {
     assert_eq!(store.s3().get(store.bucket(), "a").unwrap(), b"object");
 }
 
-fn replaced_credentials_are_the_only_ones(store: &Store) {
+fn replaced_credentials_are_the_only_ones(provider: Provider) {
+    let store = provider.own_store();
     let before = store.s3();
     if store.process().is_none() {
         return;
@@ -148,4 +136,19 @@ fn replaced_credentials_are_the_only_ones(store: &Store) {
     assert_eq!(store.credentials().access_key_id, new.access_key_id);
     assert_eq!(store.s3().get(store.bucket(), "a").unwrap(), b"object");
     assert_eq!(before.call("GET", store.bucket(), "a", &[], &[], &[]).unwrap().status, 403);
+}
+
+fn a_bucket_and_what_is_in_it_end_with_their_test(provider: Provider) {
+    let other = provider.store();
+    for fails in [false, true] {
+        let store = provider.store();
+        let bucket = store.bucket().to_owned();
+        assert_ne!(bucket, other.bucket());
+        store.s3().put(&bucket, "a", b"object");
+        store.s3().create_upload(&bucket, "b");
+        let test = std::thread::spawn(move || assert!(store.s3().keys(store.bucket()).is_empty() || !fails));
+        assert_eq!(test.join().is_err(), fails);
+        let answer = other.s3().call("GET", &bucket, "", &[("list-type", "2")], &[], &[]).unwrap();
+        assert_eq!(answer.status, 404, "{}", answer.text());
+    }
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use crate::checkpoint::{self, CheckpointError};
+use crate::checkpoint::{self, CheckpointError, CheckpointStore};
 use crate::config::{Config, Listen, S3Checksums, Settings, file};
 use crate::events::{Event, EventBus, What};
 use crate::http::{self, AppState, Readiness};
@@ -104,7 +104,9 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         Listen::At(address) => Some(http::bind(address).await?),
         Listen::Off => None,
     };
-    let outside = outside(&config, open_files).await?;
+    let checkpoint =
+        checkpoint::url::open(&config.state, &config.node).await.map_err(|error| checkpoint_failure(&error))?;
+    let outside = outside(&config, open_store(&config).await?, checkpoint, open_files);
     let readiness = Arc::new(Readiness::default());
 
     // Told to the end: what the log and the metrics hear outlives the work itself.
@@ -144,7 +146,9 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     }
 }
 
-async fn supervise(
+/// The work itself, without signals, log and HTTP: until `stop` or, with `--once`, until
+/// everything is completed. The configuration has been checked.
+pub async fn supervise(
     config: Config,
     outside: Outside,
     readiness: Arc<Readiness>,
@@ -167,13 +171,16 @@ async fn supervise(
         .map_err(|error| checkpoint_failure(&error))
 }
 
-/// Opens the destination and the checkpoint.
-async fn outside(config: &Config, open_files: u64) -> Result<Outside, Failure> {
-    let checkpoint =
-        checkpoint::url::open(&config.state, &config.node).await.map_err(|error| checkpoint_failure(&error))?;
+/// What all streams share, between the destination and the checkpoint.
+pub fn outside(
+    config: &Config,
+    store: Arc<dyn ObjectStore>,
+    checkpoint: Arc<dyn CheckpointStore>,
+    open_files: u64,
+) -> Outside {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    Ok(Outside {
-        store: open_store(config).await?,
+    Outside {
+        store,
         checkpoint,
         describer: Describer::new(config.ffprobe.clone().into(), DEFAULT_PROBE_TIMEOUT, DEFAULT_PROBES_AT_ONCE),
         uplink: Uplink::new(config.max_uploads),
@@ -193,7 +200,7 @@ async fn outside(config: &Config, open_files: u64) -> Result<Outside, Failure> {
         temp_suffixes: config.temp_suffixes.clone().into(),
         after_upload: Arc::new(config.after_upload.clone()),
         once: config.once,
-    })
+    }
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn ObjectStore>, Failure> {

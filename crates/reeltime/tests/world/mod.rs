@@ -1,27 +1,30 @@
 //! A directory of recordings, a store that can be disturbed, and a reeltime between them.
 
-#![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "every test file uses a part of it")]
 
+mod evidence;
+mod heard;
+mod inside;
 mod state;
+mod waits;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::LazyLock;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use testkit::daemon::{Daemon, LogLine, Running};
-use testkit::digest::sha256_of;
-use testkit::proxy::{Logged, Op, Outcome, Proxy};
-use testkit::recorders::synthetic::{Finished, Recording, Style, Synthetic};
-use testkit::servers::{Moto, S3, Store};
+use testkit::daemon::{Daemon, Running};
+use testkit::proxy::Proxy;
+use testkit::servers::{Moto, Provider, S3, Shared, Store};
 
-pub(crate) use state::{StateStore, Told};
+pub(crate) use heard::Heard;
+pub(crate) use inside::Inside;
+pub(crate) use state::{RedisState, StateStore, Told};
+pub(crate) use waits::{failures, record_until, wait_carried_out, wait_completed, wait_part};
 
-/// For whatever should take a moment: generous, because a busy machine is no failure.
-pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
+pub(crate) use testkit::settings::DEADLINE;
 
 pub(crate) const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
@@ -31,13 +34,18 @@ pub(crate) const S3_PART: u64 = 5 * MIB;
 /// The part that tests use in a directory.
 pub(crate) const LOCAL_PART: u64 = 128 * KIB;
 
-static MOTO: LazyLock<Moto> = LazyLock::new(Moto::start);
-
 /// Where recordings go.
 #[allow(clippy::large_enum_variant)] // one a test
 pub(crate) enum Destination {
     Local(PathBuf),
-    S3 { bucket: String, s3: S3, proxy: Box<Proxy>, env: Vec<(String, String)> },
+    S3 {
+        bucket: String,
+        s3: S3,
+        proxy: Box<Proxy>,
+        env: Vec<(String, String)>,
+        /// The real one, if it is one.
+        store: Option<Arc<Store>>,
+    },
 }
 
 pub(crate) struct World {
@@ -51,7 +59,10 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("rec")).unwrap();
         let destination = destination(dir.path());
-        let state = StateStore::Sqlite(dir.path().join("state.db"));
+        let state = match &destination {
+            Destination::S3 { store: Some(_), .. } => StateStore::chosen(dir.path()),
+            _ => StateStore::Sqlite(dir.path().join("state.db")),
+        };
         Self { dir, destination, state }
     }
 
@@ -68,15 +79,32 @@ impl World {
     }
 
     pub(crate) fn s3_without_bucket(bucket: &str) -> Self {
-        let proxy = Box::new(Proxy::before(&MOTO.address()));
-        Self::new(|_| Destination::S3 { bucket: bucket.to_owned(), s3: MOTO.s3(), proxy, env: MOTO.env() })
+        static MOTO: Shared<Moto> = Shared::new();
+        let moto = MOTO.get_or_make(Moto::start);
+        Self::new(|_| Destination::S3 {
+            bucket: bucket.to_owned(),
+            s3: moto.s3(),
+            proxy: Box::new(Proxy::before(&moto.address())),
+            env: moto.env(),
+            store: None,
+        })
     }
 
-    /// Into the bucket of a real store, behind a proxy.
-    pub(crate) fn on(store: &Store) -> Self {
-        let proxy = Box::new(Proxy::before(store.address()));
-        let bucket = store.bucket().to_owned();
-        Self::new(|_| Destination::S3 { bucket, s3: store.s3(), proxy, env: store.env() })
+    /// Into a bucket of one's own on the server that all tests share, behind a proxy, with the
+    /// state where `REELTIME_TEST_STATE` says.
+    pub(crate) fn at(provider: Provider) -> Self {
+        Self::on(&provider.store())
+    }
+
+    /// Into the bucket of a real store, otherwise the same.
+    pub(crate) fn on(store: &Arc<Store>) -> Self {
+        Self::new(|_| Destination::S3 {
+            bucket: store.bucket().to_owned(),
+            s3: store.s3(),
+            proxy: Box::new(Proxy::before(store.address())),
+            env: store.env(),
+            store: Some(Arc::clone(store)),
+        })
     }
 
     pub(crate) fn recordings(&self) -> PathBuf {
@@ -159,6 +187,13 @@ impl World {
         }
     }
 
+    pub(crate) fn bucket_name(&self) -> &str {
+        match &self.destination {
+            Destination::S3 { bucket, .. } => bucket,
+            Destination::Local(_) => panic!("there is no bucket"),
+        }
+    }
+
     /// What the checkpoint says of the stream of this file, if it has one.
     pub(crate) fn told_of(&self, path: &Path) -> Option<Told> {
         let mut streams = self.state.streams().into_iter().filter(|told| Path::new(&told.path) == path);
@@ -187,125 +222,4 @@ impl World {
     pub(crate) fn wait_state(&self, path: &Path, state: &str) -> Told {
         self.wait_told(&format!("{} to be {state}", path.display()), path, |told| told.state == state)
     }
-
-    pub(crate) fn sha256(&self, key: &str) -> Option<String> {
-        match &self.destination {
-            Destination::Local(dir) => dir.join(key).exists().then(|| sha256_of(dir.join(key))),
-            Destination::S3 { bucket, s3, .. } => s3.sha256(bucket, key),
-        }
-    }
-
-    /// The bytes of an object.
-    pub(crate) fn bytes(&self, key: &str) -> Option<Vec<u8>> {
-        match &self.destination {
-            Destination::Local(dir) => fs::read(dir.join(key)).ok(),
-            Destination::S3 { bucket, s3, .. } => s3.get(bucket, key),
-        }
-    }
-
-    /// The object and its document are there, and the object is the recording.
-    #[track_caller]
-    pub(crate) fn assert_identical(&self, finished: &Finished) {
-        let key = finished.path.strip_prefix(self.recordings()).unwrap().to_str().unwrap();
-        assert_eq!(sha256_of(&finished.path), finished.sha256, "the file of {key} has not been touched");
-        assert_eq!(self.sha256(key).as_deref(), Some(finished.sha256.as_str()), "{key} is identical");
-        assert!(self.sha256(&format!("{key}.metadata.json")).is_some(), "{key} is described");
-    }
-
-    /// What has been begun in the store and neither finished nor dropped.
-    ///
-    /// In a directory a kill may leave what was never an upload: an empty file whose journal was
-    /// not begun. Nobody can tell it from somebody else's beginning, so it stays for a day.
-    pub(crate) fn leftovers(&self) -> Vec<String> {
-        match &self.destination {
-            Destination::Local(dir) => hidden_files(dir),
-            Destination::S3 { bucket, s3, .. } => {
-                s3.uploads(bucket).iter().map(|upload| format!("{upload:?}")).collect()
-            }
-        }
-    }
-
-    /// Requests of an operation for a key, as the store's side saw them.
-    pub(crate) fn requests(&self, op: Op, key: &str) -> Vec<Logged> {
-        self.proxy().requests(op).into_iter().filter(|logged| logged.request.key == key).collect()
-    }
-
-    /// How often each part was sent, the first part first.
-    pub(crate) fn sent(&self, key: &str) -> Vec<usize> {
-        let parts: Vec<_> =
-            self.requests(Op::UploadPart, key).iter().map(|logged| logged.request.part_number.unwrap()).collect();
-        let last = parts.iter().copied().max().unwrap_or(0);
-        (1..=last).map(|number| parts.iter().filter(|part| **part == number).count()).collect()
-    }
-
-    /// The uploads that parts were sent to.
-    pub(crate) fn uploads_used(&self, key: &str) -> BTreeSet<String> {
-        let parts = self.requests(Op::UploadPart, key).into_iter();
-        parts.filter_map(|logged| logged.request.upload_id).collect()
-    }
-
-    /// Requests that change what the store holds.
-    pub(crate) fn writes(&self) -> usize {
-        let writing = [
-            Op::CreateMultipartUpload,
-            Op::UploadPart,
-            Op::CompleteMultipartUpload,
-            Op::AbortMultipartUpload,
-            Op::PutObject,
-        ];
-        writing.iter().map(|op| self.proxy().count(*op)).sum()
-    }
-}
-
-/// Begins a recording that is held after so many bytes.
-pub(crate) fn record_until(path: PathBuf, style: Style, total: u64, held_at: u64) -> Recording {
-    let recording = Synthetic::into(path, style, total).hold_at(held_at).start();
-    recording.wait_held(DEADLINE);
-    recording
-}
-
-/// Waits until a part is stored and the checkpoint knows.
-#[track_caller]
-pub(crate) fn wait_part(daemon: &Running, path: &Path, number: u64) {
-    daemon.wait_event(&format!("part {number} of {}", path.display()), DEADLINE, |line| {
-        line.event() == Some("part_stored") && line.path() == Some(path) && line.number("part") == Some(number)
-    });
-}
-
-#[track_caller]
-pub(crate) fn wait_completed(daemon: &Running, path: &Path) -> LogLine {
-    daemon.wait_event_of("completed", path, DEADLINE)
-}
-
-/// Waits until the store has carried out a request of this operation whose answer is held back.
-#[track_caller]
-pub(crate) fn wait_carried_out(proxy: &Proxy, op: Op) {
-    proxy.wait_for(&format!("{op:?} to be carried out"), DEADLINE, |log| {
-        log.iter().any(|logged| {
-            logged.request.op == op && logged.server_status == Some(200) && logged.outcome == Outcome::Underway
-        })
-    });
-}
-
-/// The events of the present run that say that a stream was given up.
-pub(crate) fn failures(daemon: &Running) -> Vec<String> {
-    let failed = daemon.events().into_iter().filter(|line| line.event() == Some("failed"));
-    failed.map(|line| line.to_string()).collect()
-}
-
-fn hidden_files(dir: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let mut found = Vec::new();
-    for entry in entries.map(Result::unwrap) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type().unwrap().is_dir() {
-            found.extend(hidden_files(&entry.path()));
-            continue;
-        }
-        let is_beginning = !name.contains(".parts") && entry.metadata().unwrap().len() == 0;
-        if name.starts_with('.') && !is_beginning {
-            found.push(name);
-        }
-    }
-    found
 }

@@ -102,9 +102,16 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     loop {
-        let listener = match bind(&address) {
-            Ok(listener) => listener,
-            Err(error) => panic!("the proxy cannot listen on {address}: {error}"),
+        let listener = loop {
+            match bind(&address) {
+                Ok(listener) => break listener,
+                // Whoever tries whether a port is free has it for a moment. Who waits for the
+                // listener does not do so for ever.
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => panic!("the proxy cannot listen on {address}: {error}"),
+            }
         };
         open.send_replace(true);
         loop {

@@ -17,6 +17,7 @@
 //! ```
 
 mod connection;
+mod cut;
 mod fault;
 mod listener;
 mod request;
@@ -26,6 +27,7 @@ mod wire;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use cut::{Cut, Moment};
 pub use fault::{Answer, Fault, When};
 pub use request::{Logged, Op, Outcome, Request};
 pub use tcp::{TcpMode, TcpProxy};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::process::find_program;
 use super::{Credentials, Launch, Port, Process, S3};
+use crate::digest::sha256_of_bytes;
 
 const START_DEADLINE: Duration = Duration::from_mins(2);
 
@@ -57,13 +58,12 @@ impl Minio {
         self.process.restart();
     }
 
-    /// Unfinished uploads by what is on its disk: `HASH-OF-KEY/UPLOAD`.
-    pub(super) fn unfinished(&self) -> Vec<String> {
-        let uploads = self.process.home().join("data/.minio.sys/multipart");
-        let keys = subdirectories(&uploads);
-        keys.iter()
-            .flat_map(|key| subdirectories(&uploads.join(key)).into_iter().map(move |id| format!("{key}/{id}")))
-            .collect()
+    /// The unfinished uploads of a key by what is on its disk: `BUCKET/KEY: UPLOAD`.
+    pub(super) fn unfinished(&self, bucket: &str, key: &str) -> Vec<String> {
+        // It names the directory so: the listing of its S3 interface is not to be relied on.
+        let directory = sha256_of_bytes(format!("{bucket}/{key}").as_bytes());
+        let uploads = self.process.home().join("data/.minio.sys/multipart").join(directory);
+        subdirectories(&uploads).into_iter().map(|id| format!("{bucket}/{key}: {id}")).collect()
     }
 }
 

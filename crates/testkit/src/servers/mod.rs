@@ -8,6 +8,7 @@ pub mod port;
 pub mod process;
 pub mod redis;
 pub mod s3;
+pub mod shared;
 mod signals;
 pub mod sigv4;
 pub mod store;
@@ -20,5 +21,6 @@ pub use redis::{
     Reply,
 };
 pub use s3::S3;
+pub use shared::Shared;
 pub use sigv4::Credentials;
-pub use store::Store;
+pub use store::{Provider, Store};

@@ -53,8 +53,9 @@ impl Port {
 }
 
 fn lock_directory() -> PathBuf {
-    // Per user: another user's lock files could not be opened for writing.
-    let directory = std::env::temp_dir().join(format!("reeltime-testkit-ports-{}", super::signals::user_id()));
+    // Per user: another user's lock files could not be opened for writing. Not below TMPDIR: all
+    // tests of the machine have the same ports.
+    let directory = PathBuf::from(format!("/tmp/reeltime-testkit-ports-{}", super::signals::user_id()));
     std::fs::create_dir_all(&directory)
         .unwrap_or_else(|error| panic!("cannot create {} for port locks: {error}", directory.display()));
     directory

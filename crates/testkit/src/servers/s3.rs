@@ -73,6 +73,12 @@ impl S3 {
         Self { address: address.trim_end_matches('/').to_owned(), credentials }
     }
 
+    /// A client with the same credentials that comes by another address, such as a proxy's.
+    #[must_use]
+    pub fn by(&self, endpoint: &str) -> Self {
+        Self::new(endpoint, self.credentials.clone())
+    }
+
     /// Whether the store answers at all.
     pub fn answers(&self) -> bool {
         self.call("GET", "", "", &[], &[], &[]).is_ok_and(|response| response.status < 500)

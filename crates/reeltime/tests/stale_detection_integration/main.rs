@@ -1,11 +1,13 @@
-//! Recordings that nobody touches any more and nobody renames, the built binary, and a store: the
-//! stream becomes `pending_completion`, is finalized and `completed`, whatever is missing by then.
+//! Recordings that nobody touches any more and nobody renames, between a real store and a real Redis:
+//! the stream becomes `pending_completion`, is finalized and `completed`, whatever is missing by then.
 //!
 //! A file's last change cannot be moved into the past (its inode says when it was). So the
 //! first run waits for an hour, and the second one, which finds the file, for a second.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod inside;
+#[path = "../world/mod.rs"]
 mod world;
 
 use std::fs::{self, File};
@@ -14,8 +16,20 @@ use std::path::Path;
 use testkit::daemon::Running;
 use testkit::proxy::{Fault, Op, When};
 use testkit::recorders::synthetic::{Finished, Style, Synthetic};
+use testkit::servers::Provider;
 
 use world::{DEADLINE, MIB, S3_PART, Told, World, failures, record_until, wait_completed, wait_part};
+
+testkit::on_every_store! {
+    a_stale_stream_becomes_pending_and_is_finalized
+    a_stale_empty_file_is_completed_as_an_empty_object
+    an_upload_without_parts_and_without_a_file_is_aborted
+    a_file_that_is_missing_at_its_finalization_is_a_failure_with_that_reason
+    a_missing_upload_id_is_found_in_the_store
+    what_a_writer_has_open_is_not_stale
+    a_stream_that_becomes_stale_while_the_store_is_away_is_finalized_afterwards
+    a_stream_that_becomes_stale_while_the_state_is_away_is_finalized_and_then_remembered
+}
 
 const KEY: &str = "a.mp4";
 const TEMP_NAME: &str = "a.mp4.part";
@@ -42,7 +56,8 @@ fn abandoned(world: &World) -> (Finished, Told) {
 fn assert_finalized(world: &World, daemon: &Running, finished: &Finished) {
     wait_completed(daemon, &finished.path);
     let told = world.wait_state(&finished.path, "completed");
-    assert_eq!((told.reason, told.size_bytes), (None, finished.size_bytes));
+    assert_eq!((&told.reason, told.size_bytes), (&None, finished.size_bytes));
+    assert_eq!(told.numbers(), [1, 2, 3], "what is completed is remembered in full");
     assert_eq!(world.sha256(KEY).as_ref(), Some(&finished.sha256));
     assert!(world.bytes("a.mp4.metadata.json").is_some());
     assert_eq!((world.sent(KEY), world.uploads_used(KEY).len()), (vec![1, 1, 1], 1));
@@ -66,9 +81,8 @@ fn remove_alone(world: &World, path: &Path) {
     fs::remove_file(path).unwrap();
 }
 
-#[test]
-fn a_stale_stream_becomes_pending_and_is_finalized() {
-    let world = World::s3("stale-finalized");
+fn a_stale_stream_becomes_pending_and_is_finalized(provider: Provider) {
+    let world = World::at(provider);
     let (finished, before) = abandoned(&world);
     let held = world.proxy().inject(When::op(Op::CompleteMultipartUpload), Fault::Hold);
     let daemon = impatient(&world);
@@ -81,9 +95,8 @@ fn a_stale_stream_becomes_pending_and_is_finalized() {
     assert_eq!(world.told_of(&finished.path).unwrap().parts, pending.parts);
 }
 
-#[test]
-fn a_stale_empty_file_is_completed_as_an_empty_object() {
-    let world = World::s3("stale-empty");
+fn a_stale_empty_file_is_completed_as_an_empty_object(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path(TEMP_NAME);
     drop(File::create(&path).unwrap());
     let daemon = impatient(&world);
@@ -94,9 +107,8 @@ fn a_stale_empty_file_is_completed_as_an_empty_object() {
     assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 0);
 }
 
-#[test]
-fn an_upload_without_parts_and_without_a_file_is_aborted() {
-    let world = World::s3("stale-no-parts");
+fn an_upload_without_parts_and_without_a_file_is_aborted(provider: Provider) {
+    let world = World::at(provider);
     let held = world.proxy().inject(When::op(Op::UploadPart), Fault::Hold);
     let patient = world.daemon().args(["--idle-timeout", "1h"]).start();
     let path = world.path(TEMP_NAME);
@@ -111,18 +123,16 @@ fn an_upload_without_parts_and_without_a_file_is_aborted() {
     assert_given_up(&world, &impatient(&world), &path);
 }
 
-#[test]
-fn a_file_that_is_missing_at_its_finalization_is_a_failure_with_that_reason() {
-    let world = World::s3("stale-missing");
+fn a_file_that_is_missing_at_its_finalization_is_a_failure_with_that_reason(provider: Provider) {
+    let world = World::at(provider);
     let (finished, _) = abandoned(&world);
     assert_eq!(world.leftovers().len(), 1);
     remove_alone(&world, &finished.path);
     assert_given_up(&world, &impatient(&world), &finished.path);
 }
 
-#[test]
-fn a_missing_upload_id_is_found_in_the_store() {
-    let world = World::s3("stale-no-upload-id");
+fn a_missing_upload_id_is_found_in_the_store(provider: Provider) {
+    let world = World::at(provider);
     let (finished, told) = abandoned(&world);
     world.state.forget_upload_id(&told.id);
     assert_eq!(world.told_of(&finished.path).unwrap().upload_id, None);
@@ -130,9 +140,8 @@ fn a_missing_upload_id_is_found_in_the_store() {
 }
 
 /// Two others become stale one after the other meanwhile: it is not for lack of time.
-#[test]
-fn what_a_writer_has_open_is_not_stale() {
-    let world = World::s3("stale-open");
+fn what_a_writer_has_open_is_not_stale(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path(TEMP_NAME);
     let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, S3_PART + MIB);
     let daemon = impatient(&world);
@@ -148,9 +157,8 @@ fn what_a_writer_has_open_is_not_stale() {
     assert_finalized(&world, &daemon, &finished);
 }
 
-#[test]
-fn a_stream_that_becomes_stale_while_the_store_is_away_is_finalized_afterwards() {
-    let world = World::s3("stale-store-away");
+fn a_stream_that_becomes_stale_while_the_store_is_away_is_finalized_afterwards(provider: Provider) {
+    let world = World::at(provider);
     let (finished, before) = abandoned(&world);
     world.proxy().go_down();
     let daemon = impatient(&world);
@@ -162,9 +170,8 @@ fn a_stream_that_becomes_stale_while_the_store_is_away_is_finalized_afterwards()
     assert_finalized(&world, &daemon, &finished);
 }
 
-#[test]
-fn a_stream_that_becomes_stale_while_the_state_is_away_is_finalized_and_then_remembered() {
-    let world = World::s3("stale-state-away");
+fn a_stream_that_becomes_stale_while_the_state_is_away_is_finalized_and_then_remembered(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path(TEMP_NAME);
     let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, 2 * S3_PART);
     let daemon = impatient(&world);

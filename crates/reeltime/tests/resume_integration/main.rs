@@ -1,9 +1,13 @@
-//! The built binary, killed at every moment that matters, and started again: the object is the
-//! recording, nothing that the store has and the checkpoint knows is sent twice, and nothing is
+//! The built binary between a real store and a real Redis, killed at every moment that matters, and
+//! started again: the object is the recording, nothing that the store has and the checkpoint knows is sent twice, and nothing is
 //! left over.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod finalization;
+mod lost_state;
+mod states;
+#[path = "../world/mod.rs"]
 mod world;
 
 use std::fs;
@@ -11,8 +15,20 @@ use std::fs;
 use testkit::daemon::Running;
 use testkit::proxy::{Fault, Op, When};
 use testkit::recorders::synthetic::{Style, Synthetic};
+use testkit::servers::Provider;
 
-use world::{DEADLINE, KIB, MIB, S3_PART, World, failures, record_until, wait_carried_out, wait_completed, wait_part};
+use world::{DEADLINE, KIB, MIB, S3_PART, World, record_until, wait_carried_out, wait_completed, wait_part};
+
+testkit::on_every_store! {
+    after_kills_while_recording_only_missing_parts_are_sent
+    a_recording_that_ended_while_reeltime_was_down_is_finished_by_its_tail_and_its_head
+    a_part_that_was_under_way_at_the_kill_is_sent_again
+    a_part_that_the_store_has_and_the_checkpoint_does_not_is_found_in_the_store
+    an_upload_whose_answer_was_lost_with_the_process_is_found_and_used
+    what_is_completed_stays_so_however_often_reeltime_starts
+    a_part_that_was_found_in_the_store_is_remembered_before_the_completion
+    killed_after_the_upload_was_created_and_before_any_part
+}
 
 /// However often it is started again, nothing is written to the store.
 #[track_caller]
@@ -26,9 +42,8 @@ fn assert_at_rest(world: &World, daemon: &Running) {
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
-#[test]
-fn after_kills_while_recording_only_missing_parts_are_sent() {
-    let world = World::s3("resume-recording");
+fn after_kills_while_recording_only_missing_parts_are_sent(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path("cam/a.mp4");
     fs::create_dir(world.path("cam")).unwrap();
     let recording = record_until(path.clone(), Style::Append, 4 * S3_PART + MIB, 2 * S3_PART + MIB);
@@ -54,9 +69,8 @@ fn after_kills_while_recording_only_missing_parts_are_sent() {
     assert_at_rest(&world, &daemon);
 }
 
-#[test]
-fn a_recording_that_ended_while_reeltime_was_down_is_finished_by_its_tail_and_its_head() {
-    let world = World::s3("resume-ended");
+fn a_recording_that_ended_while_reeltime_was_down_is_finished_by_its_tail_and_its_head(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path("a.mp4");
     let style = Style::RewriteHead { head_bytes: 48, every_bytes: u64::MAX };
     let recording = record_until(path.clone(), style, 2 * S3_PART + MIB, 2 * S3_PART);
@@ -95,9 +109,8 @@ fn killed_with_part_two(world: &World, fault: Fault, wait: impl FnOnce()) -> Vec
     world.sent("a.mp4")
 }
 
-#[test]
-fn a_part_that_was_under_way_at_the_kill_is_sent_again() {
-    let world = World::s3("resume-part-under-way");
+fn a_part_that_was_under_way_at_the_kill_is_sent_again(provider: Provider) {
+    let world = World::at(provider);
     let half = Fault::Throttle { bytes_per_second: 64 * KIB };
     let under_way = |log: &[testkit::proxy::Logged]| {
         log.iter().any(|logged| logged.request.part_number == Some(2) && logged.body_bytes > 0)
@@ -106,66 +119,14 @@ fn a_part_that_was_under_way_at_the_kill_is_sent_again() {
     assert_eq!(killed_with_part_two(&world, half, wait), [1, 2, 1]);
 }
 
-#[test]
-fn a_part_that_the_store_has_and_the_checkpoint_does_not_is_found_in_the_store() {
-    let world = World::s3("resume-part-unknown");
+fn a_part_that_the_store_has_and_the_checkpoint_does_not_is_found_in_the_store(provider: Provider) {
+    let world = World::at(provider);
     let wait = || wait_carried_out(world.proxy(), Op::UploadPart);
     assert_eq!(killed_with_part_two(&world, Fault::HoldAnswer, wait), [1, 1, 1]);
 }
 
-/// Kills where `op` (for `key`) is held, before or after it takes effect, while the recording is
-/// finalized; starts again, and expects the object without any part being sent again.
-fn killed_in_finalization(bucket: &str, op: Op, key: &str, took_effect: bool) {
-    let world = World::s3(bucket);
-    let path = world.path("a.mp4");
-    let recording = Synthetic::into(&path, Style::Append, S3_PART + MIB);
-    let held = if took_effect { Fault::HoldAnswer } else { Fault::Hold };
-    let held = world.proxy().inject(When::op(op).key(key), held);
-    let mut daemon = world.start();
-    let finished = recording.start().wait();
-    held.wait_hits(1, DEADLINE);
-    if took_effect {
-        wait_carried_out(world.proxy(), op);
-    }
-    daemon.kill();
-    world.proxy().heal();
-
-    daemon.restart();
-    wait_completed(&daemon, &path);
-    world.assert_identical(&finished);
-    assert_eq!(world.sent("a.mp4"), [1, 1]);
-    assert_eq!(world.proxy().count(Op::CreateMultipartUpload), 1);
-    assert_at_rest(&world, &daemon);
-}
-
-#[test]
-fn killed_before_the_completion_takes_effect() {
-    killed_in_finalization("resume-before-complete", Op::CompleteMultipartUpload, "a.mp4", false);
-}
-
-#[test]
-fn killed_after_the_completion_took_effect_and_before_its_answer() {
-    killed_in_finalization("resume-complete-answer", Op::CompleteMultipartUpload, "a.mp4", true);
-}
-
-#[test]
-fn killed_between_completion_and_its_verification() {
-    killed_in_finalization("resume-before-head", Op::HeadObject, "a.mp4", false);
-}
-
-#[test]
-fn killed_after_completion_and_before_the_document() {
-    killed_in_finalization("resume-before-document", Op::PutObject, "a.mp4.metadata.json", false);
-}
-
-#[test]
-fn killed_after_the_document_and_before_completed_is_remembered() {
-    killed_in_finalization("resume-after-document", Op::PutObject, "a.mp4.metadata.json", true);
-}
-
-#[test]
-fn an_upload_whose_answer_was_lost_with_the_process_is_found_and_used() {
-    let world = World::s3("resume-create-answer");
+fn an_upload_whose_answer_was_lost_with_the_process_is_found_and_used(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path("a.mp4");
     world.proxy().inject(When::op(Op::CreateMultipartUpload), Fault::HoldAnswer);
     let recording = record_until(path.clone(), Style::Append, S3_PART + MIB, S3_PART);
@@ -184,35 +145,8 @@ fn an_upload_whose_answer_was_lost_with_the_process_is_found_and_used() {
     assert_at_rest(&world, &daemon);
 }
 
-#[test]
-fn a_lost_checkpoint_costs_time_and_no_recording() {
-    for world in [World::s3("resume-forgotten"), World::local()] {
-        let (live, done, small) = (world.path("live.mp4"), world.path("done.mp4"), world.path("small.mp4"));
-        let part = world.part_bytes();
-        let mut daemon = world.start();
-        let done = Synthetic::into(done, Style::Append, part + 9).seed(2).start().wait();
-        let small = Synthetic::into(small, Style::Append, 99).seed(3).start().wait();
-        wait_completed(&daemon, &done.path);
-        wait_completed(&daemon, &small.path);
-        let recording = record_until(live.clone(), Style::Append, 3 * part, 2 * part);
-        wait_part(&daemon, &live, 2);
-        daemon.kill();
-        world.state.lose_everything();
-
-        daemon.restart();
-        recording.go_on();
-        let live = recording.wait();
-        for finished in [&live, &done, &small] {
-            wait_completed(&daemon, &finished.path);
-            world.assert_identical(finished);
-        }
-        assert_eq!(failures(&daemon), Vec::<String>::new());
-    }
-}
-
-#[test]
-fn what_is_completed_stays_so_however_often_reeltime_starts() {
-    let world = World::s3("resume-at-rest");
+fn what_is_completed_stays_so_however_often_reeltime_starts(provider: Provider) {
+    let world = World::at(provider);
     fs::create_dir_all(world.path("cam/1")).unwrap();
     let sizes = [("empty.mp4", 0), ("small.mp4", 99), ("cam/part.mp4", S3_PART), ("cam/1/parts.mp4", S3_PART + 1)];
     let finished: Vec<_> = sizes
@@ -229,9 +163,8 @@ fn what_is_completed_stays_so_however_often_reeltime_starts() {
 
 /// Once an upload is completed, the store does not list its parts any more: what the checkpoint
 /// did not know of them by then would be lost, and the whole recording be sent again.
-#[test]
-fn a_part_that_was_found_in_the_store_is_remembered_before_the_completion() {
-    let world = World::s3("resume-found-part");
+fn a_part_that_was_found_in_the_store_is_remembered_before_the_completion(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path("a.mp4");
     world.proxy().inject(When::op(Op::UploadPart).part(2), Fault::HoldAnswer);
     let recording = record_until(path.clone(), Style::Append, 2 * S3_PART + MIB, 2 * S3_PART);
@@ -255,49 +188,8 @@ fn a_part_that_was_found_in_the_store_is_remembered_before_the_completion() {
     assert_eq!(world.sent("a.mp4"), [1, 1, 1]);
 }
 
-#[test]
-fn a_start_takes_up_every_stream_as_its_state_says() {
-    let world = World::s3("resume-states");
-    let [active, pending, missing, done] =
-        ["active.mp4", "pending.mp4", "missing.mp4", "done.mp4"].map(|n| world.path(n));
-    let held = world.proxy().inject(When::op(Op::CompleteMultipartUpload).key("pending.mp4"), Fault::Hold);
-    let mut daemon = world.start();
-    let done = Synthetic::into(done, Style::Append, S3_PART + 9).start().wait();
-    wait_completed(&daemon, &done.path);
-    let pending = Synthetic::into(pending, Style::Append, S3_PART + MIB).seed(2).start().wait();
-    held.wait_hits(1, DEADLINE);
-    let active = record_until(active, Style::Append, 2 * S3_PART, S3_PART + MIB);
-    let lost = record_until(missing, Style::Append, 2 * S3_PART, S3_PART + MIB);
-    wait_part(&daemon, active.path(), 1);
-    wait_part(&daemon, lost.path(), 1);
-    world.wait_told("part 1 to be remembered", active.path(), |told| told.parts.contains_key(&1));
-    world.wait_state(&pending.path, "pending_completion");
-    world.wait_state(&done.path, "completed");
-    daemon.kill();
-    world.proxy().heal();
-    fs::remove_file(lost.path()).unwrap();
-
-    daemon.restart();
-    daemon.wait_event_of("failed", lost.path(), DEADLINE);
-    let told = world.wait_state(lost.path(), "failed");
-    assert_eq!((told.reason.as_deref(), told.upload.as_str()), (Some("source_missing"), "none"));
-    wait_completed(&daemon, &pending.path);
-    active.go_on();
-    let active = active.wait();
-    wait_completed(&daemon, &active.path);
-    for finished in [&active, &pending, &done] {
-        world.assert_identical(finished);
-        assert_eq!(world.wait_state(&finished.path, "completed").reason, None);
-    }
-    assert_eq!(world.sent("active.mp4"), [1, 1]);
-    assert_eq!(world.sent("pending.mp4"), [1, 1]);
-    assert_eq!(world.sent("done.mp4"), [1, 1]);
-    assert_eq!((world.sha256("missing.mp4"), world.leftovers()), (None, vec![]));
-}
-
-#[test]
-fn killed_after_the_upload_was_created_and_before_any_part() {
-    let world = World::s3("resume-after-create");
+fn killed_after_the_upload_was_created_and_before_any_part(provider: Provider) {
+    let world = World::at(provider);
     let path = world.path("a.mp4");
     let held = world.proxy().inject(When::op(Op::UploadPart), Fault::Hold);
     let recording = record_until(path.clone(), Style::Append, S3_PART + MIB, S3_PART);
