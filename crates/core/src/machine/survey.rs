@@ -42,19 +42,18 @@ impl StreamMachine {
             self.survey = Survey::Done;
             return false;
         }
+        let question = match &self.survey {
+            Survey::Object => Action::Head,
+            Survey::Uploads => Action::ListUploads,
+            Survey::Parts(uploads) if let Some(upload) = uploads.last() => {
+                Action::ListParts { upload_id: upload.upload_id.clone() }
+            }
+            Survey::Parts(_) | Survey::Done => {
+                self.survey = Survey::Done;
+                return false;
+            }
+        };
         if self.request.is_none() && self.sending.is_empty() {
-            let question = match &self.survey {
-                Survey::Object => Action::Head,
-                Survey::Uploads => Action::ListUploads,
-                Survey::Parts(uploads) => match uploads.last() {
-                    Some(upload) => Action::ListParts { upload_id: upload.upload_id.clone() },
-                    None => {
-                        self.survey = Survey::Done;
-                        return false;
-                    }
-                },
-                Survey::Done => return false,
-            };
             self.ask(Request::Survey, question, out);
         }
         true

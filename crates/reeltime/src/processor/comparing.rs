@@ -26,8 +26,15 @@ pub(super) fn compare_part(
     Ok((actual, etag.eq_ignore_ascii_case(&hex(&md5)), read_at))
 }
 
-/// Compares the whole file with an object of the same size. If they are the same: the object as
-/// parts of `plan`. And the file's version just before.
+/// What came of comparing a whole file with an object.
+pub(super) struct Compared {
+    /// The object as parts of a plan, if they are the same.
+    pub(super) parts: Option<Vec<(PartNumber, Part)>>,
+    /// The file's version just before its first byte was read.
+    pub(super) read_at: FileVersion,
+}
+
+/// Compares the whole file with an object of the same size.
 ///
 /// Where the store does not tell a CRC64NVME, its `ETag` decides, if it is that of an MD5: of the
 /// whole, or of the parts' MD5s, where the object was made of the plan's parts.
@@ -36,7 +43,7 @@ pub(super) fn compare_object(
     facts: &ObjectFacts,
     plan: &PartPlan,
     now: WallTime,
-) -> io::Result<(Option<Vec<(PartNumber, Part)>>, FileVersion)> {
+) -> io::Result<Compared> {
     let read_at = recording.version()?;
     let file = recording.file();
     let count = plan.parts_for(facts.size_bytes).unwrap_or(0);
@@ -45,7 +52,7 @@ pub(super) fn compare_object(
     let mut whole_md5 = Md5::new();
     let mut part_md5s = Md5::new();
     for number in (1..=count).filter_map(PartNumber::new) {
-        let Some(range) = plan.range_in(number, facts.size_bytes) else { return Ok((None, read_at)) };
+        let Some(range) = plan.range_in(number, facts.size_bytes) else { return Ok(Compared { parts: None, read_at }) };
         let (crc, etag) = if facts.crc.is_some() {
             (checksum_of(&file, range)?, facts.etag.clone())
         } else {
@@ -72,14 +79,13 @@ pub(super) fn compare_object(
         };
         parts.push((number, part));
     }
-    let is_same = match facts.crc {
-        Some(crc) => crc == whole,
-        None => {
-            let of_parts = format!("{}-{count}", hex(&part_md5s.finalize()));
-            [hex(&whole_md5.finalize()), of_parts].iter().any(|etag| facts.etag.eq_ignore_ascii_case(etag))
-        }
+    let is_same = if let Some(crc) = facts.crc {
+        crc == whole
+    } else {
+        let of_parts = format!("{}-{count}", hex(&part_md5s.finalize()));
+        [hex(&whole_md5.finalize()), of_parts].iter().any(|etag| facts.etag.eq_ignore_ascii_case(etag))
     };
-    Ok((is_same.then_some(parts), read_at))
+    Ok(Compared { parts: is_same.then_some(parts), read_at })
 }
 
 fn hex(bytes: &[u8]) -> String {

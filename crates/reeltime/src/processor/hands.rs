@@ -279,7 +279,7 @@ impl Task {
         let size_bytes = facts.size_bytes;
         let compared =
             blocking(move || comparing::compare_object(&recording, &facts, &plan, crate::clock::wall())).await;
-        let (mut parts, read_at) = compared.map_err(|error| self.tell_unreadable(&error))?;
+        let comparing::Compared { mut parts, read_at } = compared.map_err(|error| self.tell_unreadable(&error))?;
         for (_, part) in parts.iter_mut().flatten() {
             part.proven = settled.filter(|settled| *settled == read_at);
         }
