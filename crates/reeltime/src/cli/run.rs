@@ -16,6 +16,7 @@ use crate::checkpoint::{self, CheckpointError, CheckpointStore};
 use crate::config::{Config, Listen, S3Checksums, Settings, file};
 use crate::events::{Event, EventBus, What};
 use crate::http::{self, AppState, Readiness};
+use crate::lease::Lease;
 use crate::metadata::{DEFAULT_PROBE_TIMEOUT, DEFAULT_PROBES_AT_ONCE, Describer};
 use crate::pacing::Pacer;
 use crate::process;
@@ -164,11 +165,21 @@ pub async fn supervise(
     let (watcher, events) = Watcher::start(config.dirs.clone(), options, outside.events.clone())
         .await
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    let lease = Lease::take(Arc::clone(&outside.checkpoint), &config.node, outside.events.clone(), &stop).await;
+    let lease = lease.map_err(|error| checkpoint_failure(&error))?;
     let task = supervisor::Task { sources: config.dirs, selection, node: config.node, plan, once: config.once };
-    Supervisor::new(task, outside, readiness, stop)
-        .run(watcher, events)
-        .await
-        .map_err(|error| checkpoint_failure(&error))
+    let work = Supervisor::new(task, outside, readiness, stop.clone()).run(watcher, events);
+    tokio::pin!(work);
+    let ended = tokio::select! {
+        ended = &mut work => ended,
+        Some(lost) = lease.keep(&stop) => {
+            stop.cancel();
+            let _ = work.await; // why it ended is known
+            Err(lost)
+        }
+    };
+    lease.give_back().await;
+    ended.map_err(|error| checkpoint_failure(&error))
 }
 
 /// What all streams share, between the destination and the checkpoint.
