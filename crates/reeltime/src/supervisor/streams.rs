@@ -173,6 +173,7 @@ impl Supervisor {
             return;
         }
         match self.outside.checkpoint.find(id).await {
+            Ok(Some(record)) if record.node != self.task.node => self.leave_alone(&record, &found.path),
             Ok(Some(mut record)) => {
                 self.last_scan = false;
                 record.path = found.path;
@@ -203,6 +204,7 @@ impl Supervisor {
                 let holder = "another reeltime of the same name, which has taken over its streams".to_owned();
                 self.fatal = Some(CheckpointError::Held { what, holder });
             }
+            Ok(Some(known)) if known.node != self.task.node => self.leave_alone(&known, path),
             Ok(Some(mut known)) => {
                 let first = if known.path == path { None } else { self.new_name(&known.path, path) };
                 path.clone_into(&mut known.path);
@@ -222,6 +224,14 @@ impl Supervisor {
                 self.tell_notice(Some(path.to_owned()), error.to_string(), "it is tried again at the next scan");
             }
         }
+    }
+
+    /// Another node has the stream now. It is not asked for again until its file changes.
+    fn leave_alone(&mut self, record: &StreamRecord, path: &Path) {
+        let version = path.symlink_metadata().ok().as_ref().map(version_of);
+        self.index.put(path.to_owned(), Entry::Failed { id: record.id, version, reason: None });
+        let message = format!("{} belongs to node {} now", path.display(), record.node);
+        self.tell_once(path.to_owned(), message, "this node leaves it alone; nothing is lost");
     }
 
     /// The source and the key that belong to a path, if that is a recording's.

@@ -29,7 +29,7 @@ impl Site {
         self.0.path().join("rec/a.mp4")
     }
 
-    fn out(&self) -> PathBuf {
+    pub(crate) fn out(&self) -> PathBuf {
         self.0.path().join("out")
     }
 
@@ -56,6 +56,11 @@ impl Site {
     /// A short one, from its beginning to its end.
     pub(crate) fn record_whole(&self) -> Finished {
         Synthetic::into(self.path(), Style::Append, 3 * PART + 7).start().wait()
+    }
+
+    /// Another one beside it.
+    pub(crate) fn record_other(&self) -> Finished {
+        Synthetic::into(self.path().with_file_name("b.mp4"), Style::Append, 3 * PART + 9).seed(2).start().wait()
     }
 
     pub(crate) fn assert_identical(&self, finished: &Finished) {

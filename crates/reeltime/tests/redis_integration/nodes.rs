@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use reeltime::checkpoint::Presence;
-use reeltime_core::WallTime;
+use reeltime_core::{State, WallTime};
 use testkit::servers::Redis;
 use uuid::Uuid;
 
@@ -114,6 +114,28 @@ fn a_reeltime_that_was_frozen_beyond_its_lease_does_no_harm_to_the_one_that_took
     later.wait_event_of("completed", &finished.path, DEADLINE);
     site.assert_identical(&finished);
     assert_eq!(later.process().exited().map(|exited| exited.status), None, "it goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_another_node_has_taken_is_left_alone() {
+    let (site, redis) = (Site::new(), Redis::start());
+    let recording = site.record();
+    let daemon = site.start(&redis.url());
+    wait_part(&daemon, &site.path(), 2);
+    let store = open(&redis.url()).await;
+    let stream = store.load().await.unwrap().remove(0);
+    let epoch = store.claim(stream.id, stream.epoch, "recorder-2").await.unwrap();
+    recording.go_on_until(5 * PART + 1);
+    daemon.wait_event("the other node to be named", DEADLINE, |line| {
+        line.text("message").is_some_and(|message| message.contains("belongs to node recorder-2 now"))
+    });
+    let other = site.record_other();
+    daemon.wait_event_of("completed", &other.path, DEADLINE);
+    let now = store.find(stream.id).await.unwrap().unwrap();
+    assert_eq!((now.node.as_str(), now.epoch, now.state), ("recorder-2", epoch, State::Active));
+    assert!(!site.out().join("a.mp4").exists(), "whoever has it completes it");
+    assert_eq!(daemon.process().exited().map(|exited| exited.status), None);
+    drop(recording);
 }
 
 #[test]
