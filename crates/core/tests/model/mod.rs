@@ -221,7 +221,7 @@ impl World {
         }
         self.faults = false;
         self.writer_open = false;
-        self.checkpoint.pay();
+        self.pay();
         self.say("quiet from here");
         self.supervise();
         let mut left = 5_000;
@@ -553,7 +553,7 @@ impl World {
                 self.checkpoint.lose_everything();
             }
             1..4 => self.checkpoint.remember(),
-            _ => self.checkpoint.pay(),
+            _ => self.pay(),
         }
     }
 
@@ -587,6 +587,10 @@ impl World {
                 Action::Done => {
                     self.seen.completed += 1;
                     self.object_is_the_file();
+                    if let Some(record) = self.checkpoint.record() {
+                        let noted = self.checkpoint.table().bytes();
+                        assert!(noted >= record.size_bytes, "completed with {noted} of {} bytes", record.size_bytes);
+                    }
                     self.machine = None;
                     self.under_way.clear();
                     self.unlinked = None;
@@ -752,6 +756,12 @@ impl World {
                 Input::Described
             }
             Action::WakeAt(_) | Action::Done | Action::GivenUp(_) | Action::Retire => unreachable!("not carried out"),
+        }
+    }
+
+    fn pay(&mut self) {
+        if !self.checkpoint.pay() && self.machine.is_some() {
+            self.forgotten();
         }
     }
 
