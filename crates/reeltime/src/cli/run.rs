@@ -20,7 +20,7 @@ use crate::lease::Lease;
 use crate::metadata::{DEFAULT_PROBE_TIMEOUT, DEFAULT_PROBES_AT_ONCE, Describer};
 use crate::pacing::Pacer;
 use crate::process;
-use crate::processor::Outside;
+use crate::processor::{Outside, Uploads};
 use crate::storage::local::LocalStore;
 use crate::storage::url::Destination;
 use crate::storage::{ObjectStore, StoreError, s3};
@@ -198,6 +198,7 @@ pub fn outside(
         pacer: config.bandwidth.map_or_else(Pacer::unlimited, |rate| Pacer::limited(rate.bytes_per_second)),
         readers: Arc::new(Semaphore::new(READERS)),
         handles: Arc::new(Semaphore::new(usize::try_from(open_files / 2).map_or(MANY, |half| half.clamp(1, MANY)))),
+        uploads: Uploads::default(),
         events: EventBus::default(),
         board: Board::default(),
         policy: Policy {

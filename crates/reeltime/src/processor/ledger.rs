@@ -32,7 +32,7 @@ pub(super) struct Ledger(Arc<Inner>);
 struct Inner {
     outside: Outside,
     id: StreamId,
-    epoch: u64,
+    node: String,
     path: Arc<Mutex<PathBuf>>,
     debts: Mutex<Debts>,
     changed: Notify,
@@ -45,6 +45,8 @@ struct Inner {
 }
 
 struct Debts {
+    /// That of this process; another one after a checkpoint has lost it.
+    epoch: u64,
     /// The state in which the checkpoint has the stream; `None`: it does not have it.
     known: Option<State>,
     /// The newest record, and how many there were with it.
@@ -69,6 +71,7 @@ impl Ledger {
         stop: CancellationToken,
     ) -> Self {
         let debts = Debts {
+            epoch: record.epoch,
             known,
             record: None,
             records: 0,
@@ -80,7 +83,7 @@ impl Ledger {
         Self(Arc::new(Inner {
             outside,
             id: record.id,
-            epoch: record.epoch,
+            node: record.node.clone(),
             path,
             debts: Mutex::new(debts),
             changed: Notify::new(),
@@ -105,7 +108,11 @@ impl Ledger {
         let mut debts = self.debts();
         debts.known = None;
         let generation = record.generation;
-        debts.parts.extend(parts.into_iter().map(|(number, part)| (number, (generation, part))));
+        debts.parts.retain(|_, (of, _)| *of == generation);
+        for (number, part) in parts {
+            // What was noted since is newer.
+            debts.parts.entry(number).or_insert((generation, part));
+        }
         self.owe(debts, record, running);
     }
 
@@ -114,7 +121,9 @@ impl Ledger {
     pub(super) fn save(&self, record: StreamRecord, running: &mut JoinSet<Vec<Input>>) {
         let debts = self.debts();
         if debts.is_forgotten() {
-            // The machine is about to hear of it, and only it has all that is to be created.
+            // Only the machine has all that is to be created. It is told once more: what it was told
+            // while a creation was under way it took for that.
+            let _ = self.0.late.send(Input::Forgotten); // whoever saves hears
             running.spawn(std::future::ready(vec![Input::Failed(Trouble::Outage)]));
         } else {
             self.owe(debts, record, running);
@@ -201,7 +210,7 @@ impl Ledger {
     fn begin_to_pay(&self, mut debts: MutexGuard<'_, Debts>) {
         if !debts.is_paying && !debts.is_lost {
             debts.is_paying = true;
-            tokio::spawn(self.clone().work());
+            tokio::spawn(self.clone().work_or_say_why());
         }
     }
 
@@ -215,6 +224,12 @@ impl Debts {
     /// The checkpoint does not have the stream, and nothing is here to create it with.
     fn is_forgotten(&self) -> bool {
         self.known.is_none() && self.record.is_none()
+    }
+
+    /// The newest record that is not written, as this owner writes it.
+    fn newest(&self) -> Option<(u64, StreamRecord)> {
+        let (turn, record) = self.record.as_ref()?;
+        Some((*turn, StreamRecord { epoch: self.epoch, ..record.clone() }))
     }
 
     /// The checkpoint has the stream in this state, and the record of that turn.

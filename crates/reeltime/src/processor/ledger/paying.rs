@@ -16,8 +16,18 @@ use crate::processor::saving::{Backoff, HINT};
 const PARTS_AT_ONCE: usize = 16;
 
 impl Ledger {
+    /// A bug must not leave the stream waiting for ever: it goes on from its checkpoint.
+    pub(super) async fn work_or_say_why(self) {
+        if let Err(error) = tokio::spawn(self.clone().work()).await {
+            self.give_up(
+                &format!("writing to the checkpoint ended early: {error}"),
+                "this is a bug; the stream goes on from its checkpoint",
+            );
+        }
+    }
+
     /// Pays until nothing is owed, however long that takes.
-    pub(super) async fn work(self) {
+    async fn work(self) {
         let mut backoff = Backoff::default();
         let paying = async {
             loop {
@@ -31,15 +41,19 @@ impl Ledger {
                         return;
                     }
                     Err(error @ (CheckpointError::Stale { .. } | CheckpointError::Held { .. })) => {
-                        self.lost(&error);
-                        return;
+                        match self.is_still_ours().await {
+                            Ok(true) => backoff = Backoff::default(),
+                            Ok(false) => {
+                                let hint = "another reeltime has taken this stream over; this one leaves it alone";
+                                return self.give_up(&error.to_string(), hint);
+                            }
+                            Err(CheckpointError::Unknown { .. }) => return self.forgotten(),
+                            Err(error) => self.retrying(&error),
+                        }
+                        backoff.wait().await;
                     }
                     Err(error) => {
-                        self.tell(What::Retrying {
-                            side: Side::Checkpoint,
-                            error: error.to_string(),
-                            hint: HINT.into(),
-                        });
+                        self.retrying(&error);
                         backoff.wait().await;
                     }
                 }
@@ -47,6 +61,33 @@ impl Ledger {
         };
         let _ = self.0.gone.run_until_cancelled(paying).await; // what was owed is owed no more
         self.0.changed.notify_waiters();
+    }
+
+    /// A write was refused. Was that another owner, or did an earlier write take effect whose
+    /// answer got lost, or has the checkpoint become an older copy? What it has now is built
+    /// upon, if it is ours.
+    async fn is_still_ours(&self) -> Result<bool, CheckpointError> {
+        let Inner { outside, id, node, .. } = &*self.0;
+        let Some(found) = outside.checkpoint.find(*id).await? else {
+            let target = outside.checkpoint.location();
+            return Err(CheckpointError::Unknown { op: "find a stream", target, id: *id });
+        };
+        let epoch = self.debts().epoch;
+        if found.node != *node || found.epoch > epoch {
+            return Ok(false);
+        }
+        let epoch = if found.epoch == epoch {
+            epoch
+        } else {
+            match outside.checkpoint.claim(*id, found.epoch, node).await {
+                Err(CheckpointError::Stale { .. }) => return Ok(true), // to be looked at once more
+                claimed => claimed?,
+            }
+        };
+        let mut debts = self.debts();
+        debts.epoch = epoch;
+        debts.known = Some(found.state);
+        Ok(true)
     }
 
     fn is_done(&self) -> bool {
@@ -66,8 +107,8 @@ impl Ledger {
     async fn pay_creation(&self) -> Result<(), CheckpointError> {
         let (turn, record) = {
             let debts = self.debts();
-            match (debts.known, &debts.record) {
-                (None, Some(newest)) => newest.clone(),
+            match (debts.known, debts.newest()) {
+                (None, Some(newest)) => newest,
                 _ => return Ok(()),
             }
         };
@@ -105,8 +146,9 @@ impl Ledger {
     }
 
     async fn pay_part(&self, number: PartNumber, generation: u32, part: Part) -> Result<(), CheckpointError> {
-        let Inner { outside, id, epoch, .. } = &*self.0;
-        outside.checkpoint.record_part(*id, *epoch, generation, number, &part).await?;
+        let Inner { outside, id, .. } = &*self.0;
+        let epoch = self.debts().epoch;
+        outside.checkpoint.record_part(*id, epoch, generation, number, &part).await?;
         let mut debts = self.debts();
         if debts.parts.get(&number).is_some_and(|owed| *owed == (generation, part)) {
             debts.parts.remove(&number);
@@ -117,8 +159,8 @@ impl Ledger {
     async fn pay_record(&self) -> Result<(), CheckpointError> {
         let (mut from, (turn, record)) = {
             let debts = self.debts();
-            match (debts.known, &debts.record) {
-                (Some(known), Some(newest)) if debts.parts.is_empty() => (known, newest.clone()),
+            match (debts.known, debts.newest()) {
+                (Some(known), Some(newest)) if debts.parts.is_empty() => (known, newest),
                 _ => return Ok(()),
             }
         };
@@ -148,10 +190,15 @@ impl Ledger {
         let _ = self.0.late.send(Input::Forgotten); // a processor that has ended needs nothing
     }
 
-    fn lost(&self, error: &CheckpointError) {
+    /// Nothing more is written.
+    fn give_up(&self, message: &str, hint: &str) {
         self.debts().is_lost = true;
-        let hint = "another reeltime has taken this stream over; this one leaves it alone".into();
-        self.tell(What::Notice { message: error.to_string(), hint });
+        self.tell(What::Notice { message: message.to_owned(), hint: hint.to_owned() });
+        self.0.changed.notify_waiters();
         let _ = self.0.late.send(Input::LeaseLost); // a processor that has ended needs nothing
+    }
+
+    fn retrying(&self, error: &CheckpointError) {
+        self.tell(What::Retrying { side: Side::Checkpoint, error: error.to_string(), hint: HINT.into() });
     }
 }
