@@ -158,18 +158,17 @@ impl StreamMachine {
         if facts.size_bytes == 0 {
             return true;
         }
-        self.table.insert(
-            crate::PartNumber::FIRST,
-            Part {
-                size_bytes: facts.size_bytes,
-                etag: facts.etag.clone(),
-                crc: facts.crc,
-                stored_at: self.record.started_at,
-                uploads: 1,
-                proven: None,
-                dirty: false,
-            },
-        );
+        let part = Part {
+            size_bytes: facts.size_bytes,
+            etag: facts.etag.clone(),
+            crc: facts.crc,
+            stored_at: self.record.started_at,
+            uploads: 1,
+            proven: None,
+            dirty: false,
+        };
+        self.table.insert(crate::PartNumber::FIRST, part.clone());
+        self.unnoted.push((crate::PartNumber::FIRST, part));
         true
     }
 
