@@ -21,6 +21,7 @@
 //! after a restart, `HeadObject` where an upload is gone.
 
 mod answers;
+mod copying;
 mod finishing;
 mod going;
 mod leaving;
@@ -32,11 +33,12 @@ mod survey;
 
 pub use messages::{Action, Input, Now, ObjectFacts, Origin, PendingUpload, Policy, RemotePart, WholeObject};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     ByteRange, FileVersion, Part, PartNumber, PartTable, Reason, State, StreamRecord, Tick, UploadState, Writers,
 };
+use copying::Original;
 use patience::Patience;
 use sight::{Ending, Sight};
 use survey::Survey;
@@ -59,6 +61,10 @@ pub struct StreamMachine {
     request: Option<Request>,
     /// Parts under way.
     sending: BTreeMap<PartNumber, ByteRange>,
+    /// Those of them that the store copies.
+    copying: BTreeSet<PartNumber>,
+    /// The object that stands while a new one is built.
+    original: Option<Original>,
     /// Parts that are being read for comparison, and with what.
     verifying: BTreeMap<PartNumber, String>,
     /// What the store holds must be asked before anything is sent (after a restart).
@@ -140,6 +146,8 @@ enum ObjectState {
     Described,
 }
 
+/// Parts of one stream that are read for comparison at the same time.
+const PARALLEL_VERIFICATIONS: usize = 2;
 /// After so many refusals an upload is begun anew.
 const MAX_REFUSALS: u32 = 3;
 /// After so many denials listing uploads is taken to be forbidden for good.
@@ -179,6 +187,8 @@ impl StreamMachine {
             course: Course::Going,
             request: None,
             sending: BTreeMap::new(),
+            copying: BTreeSet::new(),
+            original: None,
             verifying: BTreeMap::new(),
             unreconciled,
             survey,
@@ -267,7 +277,11 @@ impl StreamMachine {
                 if generation == self.record.generation {
                     self.sending.remove(&number);
                     self.verifying.remove(&number);
-                    self.failed(trouble, now.tick);
+                    if self.copying.remove(&number) {
+                        self.copy_failed(trouble, now.tick);
+                    } else {
+                        self.failed(trouble, now.tick);
+                    }
                 }
             }
             Input::PartVerified { number, etag, crc, matches, read_at } => {

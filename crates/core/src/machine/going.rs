@@ -1,6 +1,6 @@
 //! The way to the object: which parts are sent when.
 
-use super::{Course, Ending, LastLook, ObjectState, Request, StreamMachine, Survey, Wake};
+use super::{Course, Ending, LastLook, ObjectState, PARALLEL_VERIFICATIONS, Request, StreamMachine, Survey, Wake};
 use crate::{
     Action, ByteRange, Crc64Nvme, FileVersion, Now, Observation, Part, PartNumber, Reason, State, UploadState,
 };
@@ -138,17 +138,21 @@ impl StreamMachine {
         }
     }
 
-    /// Asks for a part to be sent, or for the upload that it needs. `false` if nothing can be
-    /// sent yet.
+    /// Asks for a part to be sent or copied, or for the upload that it needs. `false` if nothing
+    /// can be sent yet.
     pub(super) fn send(&mut self, number: PartNumber, range: ByteRange, now: Now, out: &mut Vec<Action>) -> bool {
         let UploadState::Open { id } = &self.record.upload else {
             self.begin_upload(now, out);
             return false;
         };
+        let id = id.clone();
+        if let Some(asked) = self.copy(number, range, out) {
+            return asked;
+        }
         let uploads = self.table.get(number).map_or(0, |part| part.uploads) + 1;
         self.sending.insert(number, range);
         out.push(Action::SendPart {
-            upload_id: id.clone(),
+            upload_id: id,
             generation: self.record.generation,
             number,
             range,
@@ -174,6 +178,7 @@ impl StreamMachine {
         if generation != self.record.generation || self.sending.remove(&number).is_none() {
             return;
         }
+        self.copying.remove(&number);
         self.table.insert(number, part);
         // The file may have shrunk meanwhile.
         let size = self.size_bytes();
@@ -192,6 +197,9 @@ impl StreamMachine {
         let ended = self.ended;
         if self.verifying.get(&number).is_some_and(|asked| asked == etag) {
             self.verifying.remove(&number);
+            if self.original_compared(number, same.is_some(), read_at) {
+                return;
+            }
         }
         if self.table.get(number).is_none_or(|part| part.etag != etag) {
             return;
@@ -290,6 +298,3 @@ impl StreamMachine {
         }
     }
 }
-
-/// Parts of one stream that are read for comparison at the same time.
-const PARALLEL_VERIFICATIONS: usize = 2;

@@ -65,6 +65,7 @@ impl StreamMachine {
         if self.wanted_key.is_some() && (!self.has_nothing_unknown(out) || !self.wind_down(out)) {
             return;
         }
+        self.keep_original();
         if let Some(key) = self.wanted_key.take() {
             self.record.key = key;
             // Under that name it may have been a stream before.
@@ -84,6 +85,7 @@ impl StreamMachine {
         self.table = PartTable::default();
         self.unnoted.clear();
         self.verifying.clear();
+        self.copying.clear();
         self.object = ObjectState::None;
         self.made_of = None;
         self.put_tried = false;

@@ -128,16 +128,18 @@ pub enum Input {
     UploadsListed(Vec<PendingUpload>),
     /// Answer to [`Action::ListParts`].
     PartsListed(Vec<RemotePart>),
-    /// Answer to [`Action::SendPart`]: the store holds the part, and the checkpoint knows.
+    /// Answer to [`Action::SendPart`] and [`Action::CopyPart`]: the store holds the part, and the
+    /// checkpoint knows.
     PartStored {
         /// Which part.
         number: PartNumber,
         /// Of which generation.
         generation: u32,
-        /// What was sent.
+        /// What was sent or copied.
         part: Part,
     },
-    /// Answer to [`Action::SendPart`] or [`Action::VerifyPart`]: it did not work.
+    /// Answer to [`Action::SendPart`], [`Action::CopyPart`] or [`Action::VerifyPart`]: it did not
+    /// work.
     PartFailed {
         /// Which part.
         number: PartNumber,
@@ -252,6 +254,28 @@ pub enum Action {
         settled: Option<FileVersion>,
         /// Whether the recording is still going on: such parts go before a backlog's.
         live: bool,
+    },
+    /// Store as this part what the completed object at the stream's key has in the range, without
+    /// sending it, and note it in the checkpoint. Answered like [`Action::SendPart`], with
+    /// [`Input::PartStored`] only if the store's answer shows that these are the bytes; any trouble
+    /// but an outage, and an upload that is gone, means that this cannot be done here.
+    CopyPart {
+        /// The upload.
+        upload_id: String,
+        /// Its generation.
+        generation: u32,
+        /// The part.
+        number: PartNumber,
+        /// Its bytes, in the old object and in the new one.
+        range: ByteRange,
+        /// Only an object with this `ETag` is that object.
+        object_etag: String,
+        /// The store's name for the bytes as they were sent for that object.
+        part_etag: String,
+        /// The checksum of the bytes.
+        crc: Crc64Nvme,
+        /// What the part is [proven](Part::proven) to be of.
+        proven: Option<FileVersion>,
     },
     /// Read the range and compare it with what was sent, by checksum, or by MD5 if the `ETag`
     /// is one and the checksum is unknown.

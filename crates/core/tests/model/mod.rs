@@ -31,6 +31,9 @@ pub struct Seen {
     pub forgotten: u64,
     pub rolled_back: u64,
     pub recognised: u64,
+    pub copied: u64,
+    pub copies_refused: u64,
+    pub objects_replaced: u64,
 }
 
 impl Seen {
@@ -50,9 +53,12 @@ impl Seen {
         self.forgotten += other.forgotten;
         self.rolled_back += other.rolled_back;
         self.recognised += other.recognised;
+        self.copied += other.copied;
+        self.copies_refused += other.copies_refused;
+        self.objects_replaced += other.objects_replaced;
     }
 
-    pub fn counts(&self) -> [(&'static str, u64); 15] {
+    pub fn counts(&self) -> [(&'static str, u64); 18] {
         [
             ("a completed object", self.completed),
             ("a failed stream", self.failed),
@@ -69,6 +75,9 @@ impl Seen {
             ("a checkpoint that lost everything", self.forgotten),
             ("a checkpoint that is an older copy", self.rolled_back),
             ("an object that was recognised", self.recognised),
+            ("a part that was copied", self.copied),
+            ("a part that could not be copied", self.copies_refused),
+            ("an object that somebody replaced", self.objects_replaced),
         ]
     }
 }
@@ -152,7 +161,7 @@ impl World {
             single_request_bytes: [0, 8][chance.below(2) as usize],
             plan_kind: kind,
         };
-        let store = Store::new(LIMITS, chance.one_in(2), chance.one_in(2));
+        let store = Store::new(LIMITS, chance.one_in(2), chance.one_in(2), !seed.is_multiple_of(7));
         let etag_is_md5 = chance.one_in(2);
         let writers_known = !chance.one_in(4);
         let temp_name = chance.one_in(3);
@@ -216,6 +225,7 @@ impl World {
                 }
                 3 | 4 => self.time_passes(),
                 5 if self.chance.one_in(4) => self.checkpoint_changes(),
+                5 if !self.is_calm && self.chance.one_in(8) => self.somebody_replaces_the_object(),
                 _ => self.process_acts(),
             }
         }
@@ -378,6 +388,22 @@ impl World {
             if was_closed {
                 self.hints.push(Input::WriterClosed);
             }
+        }
+    }
+
+    /// While a new one is built beside it.
+    fn somebody_replaces_the_object(&mut self) {
+        let Some(machine) = &self.machine else { return };
+        let record = machine.record();
+        let is_built = record.state == State::Active && matches!(record.upload, UploadState::Open { .. });
+        let is_being_made =
+            self.under_way.iter().any(|action| matches!(action, Action::Complete { .. } | Action::PutObject { .. }));
+        if is_built && record.generation > 1 && !is_being_made && self.store.object(&record.key).is_some() {
+            let key = record.key.clone();
+            let bytes = vec![9; 1 + self.chance.below(60) as usize];
+            self.store.put(&key, "somebody", bytes);
+            self.seen.objects_replaced += 1;
+            self.say("somebody replaces the object");
         }
     }
 
@@ -611,12 +637,21 @@ impl World {
                 Action::Note { .. } => {
                     self.effect(&action);
                 }
-                Action::SendPart { .. } | Action::VerifyPart { .. } | Action::Observe { .. } => {
+                Action::SendPart { .. }
+                | Action::CopyPart { .. }
+                | Action::VerifyPart { .. }
+                | Action::Observe { .. } => {
                     self.under_way.push(action);
                 }
                 exclusive => {
                     let others = self.under_way.iter().filter(|other| {
-                        !matches!(other, Action::SendPart { .. } | Action::VerifyPart { .. } | Action::Observe { .. })
+                        !matches!(
+                            other,
+                            Action::SendPart { .. }
+                                | Action::CopyPart { .. }
+                                | Action::VerifyPart { .. }
+                                | Action::Observe { .. }
+                        )
                     });
                     assert_eq!(others.count(), 0, "{exclusive:?} while another such request is under way");
                     self.under_way.push(exclusive);
@@ -691,6 +726,7 @@ impl World {
             Action::SendPart { upload_id, generation, number, range, uploads, settled, .. } => {
                 self.send_part(upload_id, *generation, *number, *range, *uploads, *settled)
             }
+            Action::CopyPart { .. } => self.copy_part(action),
             Action::VerifyPart { number, range, crc, etag } => {
                 let read_at = self.version();
                 let Some((bytes, read_at)) = self.read(*range).zip(read_at) else {
@@ -852,10 +888,41 @@ impl World {
         if bytes.len() < 8 {
             self.seen.tail_parts += 1;
         }
-        let Some(etag) = self.store.put_part(upload_id, number, &bytes, self.tick) else {
-            return refused(Trouble::NoSuchUpload);
+        let etag = match self.store.put_part(upload_id, number, &bytes, self.tick) {
+            Ok(etag) => etag,
+            Err(trouble) => return refused(trouble),
         };
         let part = self.part(&bytes, etag, uploads, settled.filter(|version| *version == read_at));
+        self.part_stored(generation, number, part)
+    }
+
+    fn copy_part(&mut self, action: &Action) -> Input {
+        let Action::CopyPart { upload_id, generation, number, range, object_etag, crc, proven, .. } = action else {
+            unreachable!("another action")
+        };
+        match self.store.copy_part(upload_id, *number, *range, object_etag, self.tick) {
+            Ok(etag) => {
+                self.seen.copied += 1;
+                let size_bytes = range.len;
+                let part = Part {
+                    size_bytes,
+                    etag,
+                    crc: Some(*crc),
+                    stored_at: WallTime(self.tick as i64),
+                    uploads: 0,
+                    proven: *proven,
+                    dirty: false,
+                };
+                self.part_stored(*generation, *number, part)
+            }
+            Err(trouble) => {
+                self.seen.copies_refused += 1;
+                Input::PartFailed { number: *number, generation: *generation, trouble }
+            }
+        }
+    }
+
+    fn part_stored(&mut self, generation: u32, number: PartNumber, part: Part) -> Input {
         if self.machine.is_some() {
             // Stored in the checkpoint, or owed to it, before it is reported.
             let is_away = self.is_checkpoint_away();
@@ -916,7 +983,7 @@ impl World {
 
 fn failed(action: &Action, trouble: Trouble) -> Input {
     match action {
-        Action::SendPart { number, generation, .. } => {
+        Action::SendPart { number, generation, .. } | Action::CopyPart { number, generation, .. } => {
             Input::PartFailed { number: *number, generation: *generation, trouble }
         }
         _ => Input::Failed(trouble),

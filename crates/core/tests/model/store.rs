@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use reeltime_core::{
-    Crc64Nvme, Limits, ObjectFacts, ObjectKey, Part, PartNumber, PendingUpload, RemotePart, Trouble, WallTime,
+    ByteRange, Crc64Nvme, Limits, ObjectFacts, ObjectKey, Part, PartNumber, PendingUpload, RemotePart, Trouble,
+    WallTime,
 };
 
 use super::Chance;
@@ -28,6 +29,8 @@ pub struct Store {
     idempotent_completion: bool,
     /// Parts and objects are listed with their checksums.
     tells_checksums: bool,
+    /// Parts may be copied of objects.
+    copies: bool,
     uploads: BTreeMap<String, Upload>,
     objects: BTreeMap<ObjectKey, Object>,
     next_id: u64,
@@ -44,11 +47,12 @@ pub fn etag_of(bytes: &[u8]) -> String {
 }
 
 impl Store {
-    pub fn new(limits: Limits, idempotent_completion: bool, tells_checksums: bool) -> Self {
+    pub fn new(limits: Limits, idempotent_completion: bool, tells_checksums: bool, copies: bool) -> Self {
         Self {
             limits,
             idempotent_completion,
             tells_checksums,
+            copies,
             uploads: BTreeMap::new(),
             objects: BTreeMap::new(),
             next_id: 1,
@@ -66,11 +70,31 @@ impl Store {
         id
     }
 
-    pub fn put_part(&mut self, id: &str, number: PartNumber, bytes: &[u8], tick: u64) -> Option<String> {
-        let upload = self.uploads.get_mut(id)?;
+    pub fn put_part(&mut self, id: &str, number: PartNumber, bytes: &[u8], tick: u64) -> Result<String, Trouble> {
+        let upload = self.uploads.get_mut(id).ok_or(Trouble::NoSuchUpload)?;
         let before = upload.parts.insert(number, (bytes.to_vec(), tick));
         self.parts_again += u64::from(before.is_some_and(|(before, _)| before == bytes));
-        Some(etag_of(bytes))
+        Ok(etag_of(bytes))
+    }
+
+    /// Copies a range of the object at the upload's key, if it is still that object.
+    pub fn copy_part(
+        &mut self,
+        id: &str,
+        number: PartNumber,
+        range: ByteRange,
+        object_etag: &str,
+        tick: u64,
+    ) -> Result<String, Trouble> {
+        let upload = self.uploads.get(id).ok_or(Trouble::NoSuchUpload)?;
+        if !self.copies {
+            return Err(Trouble::Denied);
+        }
+        let object = self.objects.get(&upload.key).filter(|object| etag_of(&object.bytes) == object_etag);
+        let bytes = &object.ok_or(Trouble::Denied)?.bytes;
+        assert!(bytes.len() as u64 > self.limits.min_part_bytes, "ranges are copied of large objects only");
+        let bytes = bytes[range.offset as usize..range.end() as usize].to_vec();
+        self.put_part(id, number, &bytes, tick)
     }
 
     pub fn list_parts(&self, id: &str) -> Option<Vec<RemotePart>> {

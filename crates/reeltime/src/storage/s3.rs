@@ -11,6 +11,7 @@
 
 mod body;
 mod client;
+mod copy;
 mod errors;
 mod listing;
 mod object;
@@ -36,7 +37,7 @@ use reeltime_core::{
 
 use self::client::Clients;
 use self::errors::Failure;
-use super::{CompletedPart, NewUpload, ObjectStore, PartBody, StoreError, Stored, UploadRef};
+use super::{CompletedPart, CopySource, NewUpload, ObjectStore, PartBody, StoreError, Stored, UploadRef};
 
 /// The name of the object metadata that holds the token.
 const TOKEN: &str = "reeltime-token";
@@ -119,6 +120,8 @@ pub struct S3Store {
     /// Whether checksums may be given up when the store refuses them.
     checksums: Checksums,
     checksums_refused: AtomicBool,
+    /// The store does not copy parts.
+    copies_refused: AtomicBool,
 }
 
 impl fmt::Debug for S3Store {
@@ -150,6 +153,7 @@ impl S3Store {
             patience: config.patience,
             checksums: config.checksums,
             checksums_refused: AtomicBool::new(false),
+            copies_refused: AtomicBool::new(false),
         })
     }
 
@@ -277,6 +281,16 @@ impl ObjectStore for S3Store {
     ) -> Result<Stored, StoreError> {
         let result = self.send_part(upload, number, &body).await;
         self.named("UploadPart", || self.part_name(upload, number), result).await
+    }
+
+    async fn copy_part(
+        &self,
+        upload: &UploadRef,
+        number: PartNumber,
+        source: &CopySource,
+    ) -> Result<Stored, StoreError> {
+        let result = self.copy(upload, number, source).await;
+        self.named("UploadPartCopy", || self.part_name(upload, number), result).await
     }
 
     async fn list_parts(&self, upload: &UploadRef) -> Result<Vec<RemotePart>, StoreError> {

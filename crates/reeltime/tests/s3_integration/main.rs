@@ -6,6 +6,7 @@
 
 mod client;
 mod completion;
+mod copying;
 mod credentials;
 #[path = "../world/mod.rs"]
 mod world;
