@@ -170,7 +170,8 @@ impl StreamMachine {
             self.record.upload = UploadState::Creating { since: now.wall };
             self.unsaved = true;
         } else if !self.unsaved && self.request.is_none() {
-            self.ask(Request::CreateUpload, Action::CreateUpload, out);
+            let for_copies = self.original.is_some();
+            self.ask(Request::CreateUpload, Action::CreateUpload { for_copies }, out);
         }
     }
 

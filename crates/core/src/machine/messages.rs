@@ -228,7 +228,10 @@ pub enum Action {
     /// Send [`Input::Woken`] then. The last one counts.
     WakeAt(Tick),
     /// Begin the upload of this generation of the record.
-    CreateUpload,
+    CreateUpload {
+        /// Parts are to be copied into it.
+        for_copies: bool,
+    },
     /// List the unfinished uploads of this stream's key.
     ListUploads,
     /// List the parts that the store holds of the upload.

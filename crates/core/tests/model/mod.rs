@@ -709,7 +709,7 @@ impl World {
                 Input::Touched
             }
             Action::CompareObject { facts, settled } => self.compare_object(facts, *settled),
-            Action::CreateUpload => {
+            Action::CreateUpload { .. } => {
                 let record = self.machine.as_ref().map(|m| m.record().clone()).unwrap();
                 assert!(matches!(record.upload, UploadState::Creating { .. }), "the intent comes before the upload");
                 let upload_id = self.store.create(&record.key, &record.token(), self.tick);

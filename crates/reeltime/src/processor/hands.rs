@@ -171,8 +171,8 @@ impl Task {
                 described = self.describe(&whole) => described.map(|()| Input::Described),
                 () = self.stop.cancelled() => return Input::Failed(Trouble::Outage),
             },
-            Action::CreateUpload => store
-                .create_upload(key, &self.record.token())
+            Action::CreateUpload { for_copies } => store
+                .create_upload_for(key, &self.record.token(), for_copies)
                 .await
                 .map(|upload| Input::UploadCreated { upload_id: upload.id }),
             Action::ListUploads => store.list_uploads(key).await.map(Input::UploadsListed),

@@ -136,6 +136,12 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// finds.
     async fn create_upload(&self, key: &ObjectKey, token: &str) -> Result<NewUpload, StoreError>;
 
+    /// The same; with `copies`, an upload into which the store copies parts, where it makes a
+    /// difference.
+    async fn create_upload_for(&self, key: &ObjectKey, token: &str, _copies: bool) -> Result<NewUpload, StoreError> {
+        self.create_upload(key, token).await
+    }
+
     /// Stores a part; one with the same number is replaced. Idempotent. After
     /// [`Trouble::Outage`] the part is the old one or the new one.
     ///

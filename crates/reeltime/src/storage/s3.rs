@@ -15,6 +15,7 @@ mod copy;
 mod errors;
 mod listing;
 mod object;
+mod plain;
 #[cfg(test)]
 mod scripted;
 mod upload;
@@ -37,6 +38,7 @@ use reeltime_core::{
 
 use self::client::Clients;
 use self::errors::Failure;
+use self::plain::PlainUploads;
 use super::{CompletedPart, CopySource, NewUpload, ObjectStore, PartBody, StoreError, Stored, UploadRef};
 
 /// The name of the object metadata that holds the token.
@@ -122,6 +124,7 @@ pub struct S3Store {
     checksums_refused: AtomicBool,
     /// The store does not copy parts.
     copies_refused: AtomicBool,
+    plain: PlainUploads,
 }
 
 impl fmt::Debug for S3Store {
@@ -154,6 +157,7 @@ impl S3Store {
             checksums: config.checksums,
             checksums_refused: AtomicBool::new(false),
             copies_refused: AtomicBool::new(false),
+            plain: PlainUploads::default(),
         })
     }
 
@@ -268,7 +272,11 @@ impl ObjectStore for S3Store {
     }
 
     async fn create_upload(&self, key: &ObjectKey, token: &str) -> Result<NewUpload, StoreError> {
-        let result = self.begin(key, token).await;
+        self.create_upload_for(key, token, false).await
+    }
+
+    async fn create_upload_for(&self, key: &ObjectKey, token: &str, copies: bool) -> Result<NewUpload, StoreError> {
+        let result = self.begin(key, token, copies).await;
         self.named("CreateMultipartUpload", || self.object_name(key), result).await
     }
 
