@@ -28,6 +28,7 @@ mod leaving;
 mod messages;
 mod patience;
 mod reconcile;
+mod replacing;
 mod sight;
 mod survey;
 
@@ -36,7 +37,8 @@ pub use messages::{Action, Input, Now, ObjectFacts, Origin, PendingUpload, Polic
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    ByteRange, FileVersion, Part, PartNumber, PartTable, Reason, State, StreamRecord, Tick, UploadState, Writers,
+    ByteRange, FileVersion, Part, PartNumber, PartTable, Reason, State, StreamRecord, Tick, Trouble, UploadState,
+    Writers,
 };
 use copying::Original;
 use patience::Patience;
@@ -65,6 +67,8 @@ pub struct StreamMachine {
     copying: BTreeSet<PartNumber>,
     /// The object that stands while a new one is built.
     original: Option<Original>,
+    /// The part that the store did not replace, whereupon it was asked for its parts.
+    not_replaced: Option<PartNumber>,
     /// Parts that are being read for comparison, and with what.
     verifying: BTreeMap<PartNumber, String>,
     /// What the store holds must be asked before anything is sent (after a restart).
@@ -189,6 +193,7 @@ impl StreamMachine {
             sending: BTreeMap::new(),
             copying: BTreeSet::new(),
             original: None,
+            not_replaced: None,
             verifying: BTreeMap::new(),
             unreconciled,
             survey,
@@ -277,10 +282,10 @@ impl StreamMachine {
                 if generation == self.record.generation {
                     self.sending.remove(&number);
                     self.verifying.remove(&number);
-                    if self.copying.remove(&number) {
-                        self.copy_failed(trouble, now.tick);
-                    } else {
-                        self.failed(trouble, now.tick);
+                    match trouble {
+                        _ if self.copying.remove(&number) => self.copy_failed(trouble, now.tick),
+                        Trouble::NotReplaced => self.part_not_replaced(number, now.tick),
+                        _ => self.failed(trouble, now.tick),
                     }
                 }
             }

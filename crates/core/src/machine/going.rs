@@ -32,7 +32,7 @@ impl StreamMachine {
         }
         if self.record.state == State::PendingCompletion {
             self.finish(&seen, now, out);
-        } else {
+        } else if self.policy.replaces_parts {
             self.send_full_parts(&seen, now, out);
             self.flush_tail(&seen, now, wake, out);
         }
@@ -146,6 +146,9 @@ impl StreamMachine {
             return false;
         };
         let id = id.clone();
+        if self.must_stay(number) {
+            return false;
+        }
         if let Some(asked) = self.copy(number, range, out) {
             return asked;
         }
@@ -180,6 +183,7 @@ impl StreamMachine {
             return;
         }
         self.copying.remove(&number);
+        self.not_replaced = None;
         self.table.insert(number, part);
         // The file may have shrunk meanwhile.
         let size = self.size_bytes();

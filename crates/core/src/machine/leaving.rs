@@ -86,6 +86,7 @@ impl StreamMachine {
         self.unnoted.clear();
         self.verifying.clear();
         self.copying.clear();
+        self.not_replaced = None;
         self.object = ObjectState::None;
         self.made_of = None;
         self.put_tried = false;

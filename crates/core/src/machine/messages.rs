@@ -21,6 +21,9 @@ pub struct Policy {
     pub single_request_bytes: u64,
     /// How part sizes develop; for uploads that begin from now on.
     pub plan_kind: PlanKind,
+    /// A part that is sent again replaces the first, as far as is known of the store. Where it
+    /// does not, nothing is sent before the end of the recording.
+    pub replaces_parts: bool,
 }
 
 /// A part as the store lists it.

@@ -34,6 +34,7 @@ pub struct Seen {
     pub copied: u64,
     pub copies_refused: u64,
     pub objects_replaced: u64,
+    pub not_replaced: u64,
 }
 
 impl Seen {
@@ -56,9 +57,10 @@ impl Seen {
         self.copied += other.copied;
         self.copies_refused += other.copies_refused;
         self.objects_replaced += other.objects_replaced;
+        self.not_replaced += other.not_replaced;
     }
 
-    pub fn counts(&self) -> [(&'static str, u64); 18] {
+    pub fn counts(&self) -> [(&'static str, u64); 19] {
         [
             ("a completed object", self.completed),
             ("a failed stream", self.failed),
@@ -78,6 +80,7 @@ impl Seen {
             ("a part that was copied", self.copied),
             ("a part that could not be copied", self.copies_refused),
             ("an object that somebody replaced", self.objects_replaced),
+            ("a part that the store did not replace", self.not_replaced),
         ]
     }
 }
@@ -160,8 +163,9 @@ impl World {
             parallel_parts: 1 + chance.below(4) as usize,
             single_request_bytes: [0, 8][chance.below(2) as usize],
             plan_kind: kind,
+            replaces_parts: true,
         };
-        let store = Store::new(LIMITS, chance.one_in(2), chance.one_in(2), !seed.is_multiple_of(7));
+        let store = Store::new(LIMITS, chance.one_in(2), chance.one_in(2), !seed.is_multiple_of(7), seed % 6 != 1);
         let etag_is_md5 = chance.one_in(2);
         let writers_known = !chance.one_in(4);
         let temp_name = chance.one_in(3);
@@ -203,6 +207,7 @@ impl World {
     pub fn calm(seed: u64, loud: bool) -> Self {
         let mut world = Self::new(seed, loud);
         world.is_calm = true;
+        world.store.replaces_parts();
         world.etag_is_md5 |= !world.store.tells_checksums();
         world.clock_jumps = false;
         world.temp_name = false;
@@ -518,6 +523,7 @@ impl World {
             }
         }
         self.machine = None;
+        self.policy.replaces_parts = true; // what the process has learned is lost
         if let Some(file) = self.unlinked.take() {
             self.past.push((self.tick, file.bytes)); // nobody holds it open any more
         }
@@ -890,7 +896,13 @@ impl World {
         }
         let etag = match self.store.put_part(upload_id, number, &bytes, self.tick) {
             Ok(etag) => etag,
-            Err(trouble) => return refused(trouble),
+            Err(trouble) => {
+                if trouble == Trouble::NotReplaced {
+                    self.seen.not_replaced += 1;
+                    self.policy.replaces_parts = false; // for streams to come
+                }
+                return refused(trouble);
+            }
         };
         let part = self.part(&bytes, etag, uploads, settled.filter(|version| *version == read_at));
         self.part_stored(generation, number, part)

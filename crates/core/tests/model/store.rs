@@ -31,6 +31,8 @@ pub struct Store {
     tells_checksums: bool,
     /// Parts may be copied of objects.
     copies: bool,
+    /// A part that is sent again replaces the first.
+    replaces_parts: bool,
     uploads: BTreeMap<String, Upload>,
     objects: BTreeMap<ObjectKey, Object>,
     next_id: u64,
@@ -47,12 +49,19 @@ pub fn etag_of(bytes: &[u8]) -> String {
 }
 
 impl Store {
-    pub fn new(limits: Limits, idempotent_completion: bool, tells_checksums: bool, copies: bool) -> Self {
+    pub fn new(
+        limits: Limits,
+        idempotent_completion: bool,
+        tells_checksums: bool,
+        copies: bool,
+        replaces_parts: bool,
+    ) -> Self {
         Self {
             limits,
             idempotent_completion,
             tells_checksums,
             copies,
+            replaces_parts,
             uploads: BTreeMap::new(),
             objects: BTreeMap::new(),
             next_id: 1,
@@ -72,6 +81,9 @@ impl Store {
 
     pub fn put_part(&mut self, id: &str, number: PartNumber, bytes: &[u8], tick: u64) -> Result<String, Trouble> {
         let upload = self.uploads.get_mut(id).ok_or(Trouble::NoSuchUpload)?;
+        if !self.replaces_parts && upload.parts.contains_key(&number) {
+            return Err(Trouble::NotReplaced);
+        }
         let before = upload.parts.insert(number, (bytes.to_vec(), tick));
         self.parts_again += u64::from(before.is_some_and(|(before, _)| before == bytes));
         Ok(etag_of(bytes))
@@ -173,6 +185,10 @@ impl Store {
             crc: self.tells_checksums.then(|| Crc64Nvme::of(&object.bytes)),
             token: Some(object.token.clone()),
         })
+    }
+
+    pub fn replaces_parts(&mut self) {
+        self.replaces_parts = true;
     }
 
     pub fn tells_checksums(&self) -> bool {
