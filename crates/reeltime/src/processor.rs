@@ -70,6 +70,11 @@ pub struct Outside {
 }
 
 impl Outside {
+    /// What machines decide by, with what has been learned of the store.
+    fn policy(&self) -> Policy {
+        Policy { replaces_parts: self.policy.replaces_parts && self.store.replaces_parts(), ..self.policy }
+    }
+
     fn is_temp_name(&self, path: &Path) -> bool {
         reeltime_core::temp_suffix_of(path, &self.temp_suffixes).is_some()
     }
@@ -116,7 +121,7 @@ impl StreamProcessor {
         place: Place,
     ) -> Self {
         let temp_name = outside.is_temp_name(&record.path);
-        let machine = StreamMachine::new(outside.policy, record, temp_name, origin);
+        let machine = StreamMachine::new(outside.policy(), record, temp_name, origin);
         Self::of(outside, machine, None, inbox, place)
     }
 
@@ -130,7 +135,7 @@ impl StreamProcessor {
     ) -> Self {
         let known = record.state;
         let temp_name = outside.is_temp_name(&record.path);
-        let machine = StreamMachine::restored(outside.policy, record, table, temp_name);
+        let machine = StreamMachine::restored(outside.policy(), record, table, temp_name);
         Self::of(outside, machine, Some(known), inbox, place)
     }
 
@@ -301,6 +306,7 @@ const fn waiting_for(trouble: Trouble) -> &'static str {
         Trouble::Denied => "store_denies",
         Trouble::NoSuchUpload => "upload_vanished",
         Trouble::InvalidPart => "store_rejects_parts",
+        Trouble::NotReplaced => "store_keeps_parts",
         Trouble::Refused => "store_refuses",
         Trouble::SourceChanged => "source_changing",
         Trouble::SourceUnreadable => "source_unreadable",

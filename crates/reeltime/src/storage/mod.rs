@@ -127,6 +127,11 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// The key as the metadata document and the API give it: with the destination's prefix.
     fn full_key(&self, key: &ObjectKey) -> String;
 
+    /// Whether a part that is sent again replaces the first, as far as is known by now.
+    fn replaces_parts(&self) -> bool {
+        true
+    }
+
     /// Whether the destination exists and may be used. [`Trouble::Outage`] if that cannot be
     /// told now. Has no effect.
     async fn preflight(&self) -> Result<(), StoreError>;
@@ -147,7 +152,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     ///
     /// `offset` is where the part lies in the object. An `Ok` means that the store has exactly
     /// the bytes with checksum `body.crc()`; if the file changed while it was read, the answer
-    /// is [`Trouble::SourceChanged`].
+    /// is [`Trouble::SourceChanged`]. Of a store that does not replace parts it is
+    /// [`Trouble::NotReplaced`].
     async fn put_part(
         &self,
         upload: &UploadRef,

@@ -125,6 +125,8 @@ pub struct S3Store {
     /// The store does not copy parts.
     copies_refused: AtomicBool,
     plain: PlainUploads,
+    /// The store has refused a part that may have been sent before.
+    part_refused: AtomicBool,
 }
 
 impl fmt::Debug for S3Store {
@@ -158,6 +160,7 @@ impl S3Store {
             checksums_refused: AtomicBool::new(false),
             copies_refused: AtomicBool::new(false),
             plain: PlainUploads::default(),
+            part_refused: AtomicBool::new(false),
         })
     }
 
@@ -233,6 +236,18 @@ impl S3Store {
         }
     }
 
+    /// A refusal of a part, which a store that does not replace parts gives only to those that it
+    /// has. Which it was shows in its list of parts; other streams are careful from now on.
+    fn not_replaced(&self, failure: Failure) -> Failure {
+        if !failure.may_mean_not_replaced() {
+            return failure;
+        }
+        if !self.part_refused.swap(true, Ordering::Relaxed) {
+            tracing::info!(store = %self.location(), "store does not replace parts; recordings are sent at their end");
+        }
+        Failure { trouble: Trouble::NotReplaced, hint: errors::NOT_REPLACED.to_owned(), ..failure }
+    }
+
     fn object_name(&self, key: &ObjectKey) -> String {
         format!("s3://{}/{}", self.bucket, self.full_key(key).escape_debug())
     }
@@ -266,6 +281,10 @@ impl ObjectStore for S3Store {
         }
     }
 
+    fn replaces_parts(&self) -> bool {
+        !self.part_refused.load(Ordering::Relaxed)
+    }
+
     async fn preflight(&self) -> Result<(), StoreError> {
         let result = self.look_into_bucket().await;
         self.named("ListObjectsV2", || self.location(), result).await
@@ -287,7 +306,7 @@ impl ObjectStore for S3Store {
         _offset: u64,
         body: PartBody,
     ) -> Result<Stored, StoreError> {
-        let result = self.send_part(upload, number, &body).await;
+        let result = self.send_part(upload, number, &body).await.map_err(|failure| self.not_replaced(failure));
         self.named("UploadPart", || self.part_name(upload, number), result).await
     }
 

@@ -9,11 +9,12 @@ use testkit::proxy::{Answer, Fault, Op, When};
 use testkit::recorders::synthetic::{Style, Synthetic};
 use testkit::servers::Provider;
 
-use crate::world::{MIB, S3_PART, World, failures, wait_completed};
+use crate::world::{DEADLINE, MIB, S3_PART, World, failures, wait_completed};
 
 testkit::on_every_store! {
     a_completed_recording_that_grows_again_sends_only_what_is_new
     a_completed_recording_is_sent_where_it_cannot_be_copied
+    a_kill_while_parts_are_copied_costs_only_what_is_not_copied_yet
 }
 
 /// Bytes of the bodies of parts that the store got, from the `from`th request on.
@@ -46,7 +47,7 @@ fn a_completed_recording_that_grows_again_sends_only_what_is_new(provider: Provi
 
     append(&finished.path);
     let whole = 4 * S3_PART + 3 * MIB;
-    daemon.wait_event("the longer recording to be completed", crate::world::DEADLINE, |line| {
+    daemon.wait_event("the longer recording to be completed", DEADLINE, |line| {
         line.event() == Some("completed") && line.number("size_bytes") == Some(whole)
     });
     assert_eq!(world.sha256("a.mp4"), Some(sha256_of(&finished.path)), "the object is identical");
@@ -72,11 +73,41 @@ fn a_completed_recording_is_sent_where_it_cannot_be_copied(provider: Provider) {
     wait_completed(&daemon, &finished.path);
     append(&finished.path);
     let whole = 4 * S3_PART + 3 * MIB;
-    daemon.wait_event("the longer recording to be completed", crate::world::DEADLINE, |line| {
+    daemon.wait_event("the longer recording to be completed", DEADLINE, |line| {
         line.event() == Some("completed") && line.number("size_bytes") == Some(whole)
     });
     assert_eq!(world.sha256("a.mp4"), Some(sha256_of(&finished.path)), "the object is identical");
     assert!((1..=4).contains(&refused.hits()), "those under way at once: {}", refused.hits());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(failures(&daemon), Vec::<String>::new());
+}
+
+/// After the kill nobody knows any more what could be copied: the rest is sent.
+fn a_kill_while_parts_are_copied_costs_only_what_is_not_copied_yet(provider: Provider) {
+    let store = provider.store();
+    let world = World::on(&store);
+    let mut daemon = world.start();
+    let finished = Synthetic::into(world.path("a.mp4"), Style::Append, 4 * S3_PART + MIB).start().wait();
+    wait_completed(&daemon, &finished.path);
+    let before = world.requests(Op::UploadPart, "a.mp4").len();
+    let held = world.proxy().inject(When::op(Op::UploadPartCopy).part(3), Fault::BlackHole);
+    append(&finished.path);
+    for (event, part, count) in
+        [("part_copied", 2, 1), ("part_copied", 4, 1), ("part_stored", 1, 2), ("part_stored", 5, 2)]
+    {
+        daemon.wait_events(&format!("{event} {part}"), count, DEADLINE, |line| {
+            line.event() == Some(event) && line.number("part") == Some(part)
+        });
+    }
+    daemon.kill();
+    held.lift();
+    daemon.restart();
+    let whole = 4 * S3_PART + 3 * MIB;
+    daemon.wait_event("the longer recording to be completed", DEADLINE, |line| {
+        line.event() == Some("completed") && line.number("size_bytes") == Some(whole)
+    });
+    assert_eq!(world.sha256("a.mp4"), Some(sha256_of(&finished.path)), "the object is identical");
+    assert_eq!(sent_bytes(&world, before), [(1, S3_PART), (3, S3_PART), (5, 3 * MIB)]);
     assert_eq!(world.leftovers(), Vec::<String>::new());
     assert_eq!(failures(&daemon), Vec::<String>::new());
 }

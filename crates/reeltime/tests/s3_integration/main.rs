@@ -8,6 +8,7 @@ mod client;
 mod completion;
 mod copying;
 mod credentials;
+mod replacing;
 #[path = "../world/mod.rs"]
 mod world;
 

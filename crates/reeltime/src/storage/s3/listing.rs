@@ -26,7 +26,8 @@ impl S3Store {
                 .set_part_number_marker(marker.clone());
             let page = self.ask(Duration::ZERO, request.send()).await?;
             // Begun so by an earlier process.
-            if marker.is_none() && self.clients.is_minio() && page.checksum_algorithm().is_none() {
+            let is_plain = page.checksum_algorithm().is_none_or(|algorithm| algorithm.as_str().is_empty());
+            if marker.is_none() && self.clients.is_minio() && is_plain {
                 self.plain.note(&upload.id);
             }
             for part in page.parts() {
