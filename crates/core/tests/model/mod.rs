@@ -319,7 +319,8 @@ impl World {
                 what = "preallocate";
             }
             11 if self.chance.one_in(4) => {
-                if self.machine.is_some() {
+                // What is held open already stays what is held open.
+                if self.machine.is_some() && self.unlinked.is_none() {
                     self.unlinked = self.file.take();
                 } else {
                     self.file = None;
