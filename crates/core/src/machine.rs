@@ -22,6 +22,7 @@
 
 mod answers;
 mod copying;
+mod expiry;
 mod finishing;
 mod going;
 mod leaving;
@@ -41,6 +42,7 @@ use crate::{
     Writers,
 };
 use copying::Original;
+use expiry::Expiry;
 use patience::Patience;
 use sight::{Ending, Sight};
 use survey::Survey;
@@ -67,6 +69,10 @@ pub struct StreamMachine {
     copying: BTreeSet<PartNumber>,
     /// The object that stands while a new one is built.
     original: Option<Original>,
+    /// When the store will abort the upload, if it has said so.
+    expiry: Option<Expiry>,
+    /// That was told.
+    expiry_told: bool,
     /// The part that the store did not replace, whereupon it was asked for its parts.
     not_replaced: Option<PartNumber>,
     /// Parts that are being read for comparison, and with what.
@@ -194,6 +200,8 @@ impl StreamMachine {
             copying: BTreeSet::new(),
             original: None,
             not_replaced: None,
+            expiry: None,
+            expiry_told: false,
             verifying: BTreeMap::new(),
             unreconciled,
             survey,

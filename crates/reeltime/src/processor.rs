@@ -21,7 +21,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use reeltime_core::{
-    Action, Input, Origin, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble, Writers,
+    Action, Input, Origin, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble, WallTime,
+    Writers,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -204,6 +205,7 @@ impl StreamProcessor {
         for action in self.machine.handle(input, clock::now()) {
             match action {
                 Action::WakeAt(at) => self.wake_at = Some(at),
+                Action::WarnOfExpiry { at } => self.tell(warning_of_expiry(at)),
                 Action::Done => self.end = Some(End::Done),
                 Action::GivenUp(reason) => self.end = Some(End::GivenUp(reason)),
                 Action::Retire => self.end = Some(End::Left),
@@ -236,7 +238,7 @@ impl StreamProcessor {
                 }
                 self.hands.observed(*seen);
             }
-            Input::UploadCreated { upload_id } => self.tell(What::UploadCreated { upload_id: upload_id.clone() }),
+            Input::UploadCreated { upload_id, .. } => self.tell(What::UploadCreated { upload_id: upload_id.clone() }),
             Input::UploadAborted => self.tell(What::UploadAborted),
             Input::PartStored { .. } | Input::ObjectPut { .. } | Input::ObjectCompleted { .. } => self.trouble = None,
             Input::Failed(trouble) | Input::PartFailed { trouble, .. } => {
@@ -292,6 +294,18 @@ impl StreamProcessor {
         }
         record
     }
+}
+
+/// A word ahead of the end of an upload whose recording goes on.
+fn warning_of_expiry(at: WallTime) -> What {
+    let at = crate::view::rfc3339(at);
+    let message = format!(
+        "the store will abort this upload at {at}, and the recording is still going on: it will be sent again from \
+         its beginning then"
+    );
+    let hint = "let the bucket's rule for incomplete multipart uploads (AbortIncompleteMultipartUpload) allow more \
+                days than the longest recording lasts";
+    What::Notice { message, hint: hint.to_owned() }
 }
 
 /// Whether an action writes to the checkpoint.

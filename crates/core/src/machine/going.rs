@@ -31,8 +31,10 @@ impl StreamMachine {
             return;
         }
         if self.record.state == State::PendingCompletion {
-            self.finish(&seen, now, out);
-        } else if self.policy.replaces_parts {
+            return self.finish(&seen, now, out);
+        }
+        self.warn_of_expiry(now, wake, out);
+        if self.policy.replaces_parts {
             self.send_full_parts(&seen, now, out);
             self.flush_tail(&seen, now, wake, out);
         }

@@ -87,6 +87,7 @@ impl StreamMachine {
         self.verifying.clear();
         self.copying.clear();
         self.not_replaced = None;
+        self.expiry = None;
         self.object = ObjectState::None;
         self.made_of = None;
         self.put_tried = false;

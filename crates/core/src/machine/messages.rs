@@ -126,6 +126,8 @@ pub enum Input {
     UploadCreated {
         /// The store's id.
         upload_id: String,
+        /// When the store will abort it by itself, if it says so.
+        abort_at: Option<WallTime>,
     },
     /// Answer to [`Action::ListUploads`]: the uploads of exactly this stream's key.
     UploadsListed(Vec<PendingUpload>),
@@ -346,6 +348,12 @@ pub enum Action {
         generation: u32,
         /// The parts.
         parts: Vec<(PartNumber, Part)>,
+    },
+    /// Tell the operator, once: the store will abort the upload of a recording that is still going
+    /// on. There is no answer; when it is gone, it is begun anew.
+    WarnOfExpiry {
+        /// When, by the store's word.
+        at: WallTime,
     },
     /// The stream is completed and that is durable: announce it, and do with the file what
     /// was asked for. Nothing follows but by a later change of the file.

@@ -11,7 +11,7 @@ use reeltime_core::{
     PartNumber, PartPlan, PlanKind, Policy, Reason, State, StreamId, StreamMachine, StreamRecord, Tick, Trouble,
     UploadState, WallTime, Writers,
 };
-use store::Store;
+use store::{Habits, Store};
 
 /// What histories came across, so that a test can tell that they came far enough.
 #[derive(Default, Debug)]
@@ -35,6 +35,7 @@ pub struct Seen {
     pub copies_refused: u64,
     pub objects_replaced: u64,
     pub not_replaced: u64,
+    pub warned: u64,
 }
 
 impl Seen {
@@ -58,9 +59,10 @@ impl Seen {
         self.copies_refused += other.copies_refused;
         self.objects_replaced += other.objects_replaced;
         self.not_replaced += other.not_replaced;
+        self.warned += other.warned;
     }
 
-    pub fn counts(&self) -> [(&'static str, u64); 19] {
+    pub fn counts(&self) -> [(&'static str, u64); 20] {
         [
             ("a completed object", self.completed),
             ("a failed stream", self.failed),
@@ -81,6 +83,7 @@ impl Seen {
             ("a part that could not be copied", self.copies_refused),
             ("an object that somebody replaced", self.objects_replaced),
             ("a part that the store did not replace", self.not_replaced),
+            ("a word ahead of an upload's end", self.warned),
         ]
     }
 }
@@ -165,7 +168,14 @@ impl World {
             plan_kind: kind,
             replaces_parts: true,
         };
-        let store = Store::new(LIMITS, chance.one_in(2), chance.one_in(2), !seed.is_multiple_of(7), seed % 6 != 1);
+        let habits = Habits {
+            idempotent_completion: chance.one_in(2),
+            tells_checksums: chance.one_in(2),
+            copies: !seed.is_multiple_of(7),
+            replaces_parts: seed % 6 != 1,
+            keeps_uploads_ms: seed.is_multiple_of(4).then_some(4_000),
+        };
+        let store = Store::new(LIMITS, habits);
         let etag_is_md5 = chance.one_in(2);
         let writers_known = !chance.one_in(4);
         let temp_name = chance.one_in(3);
@@ -641,6 +651,12 @@ impl World {
                     self.unlinked = None;
                     return;
                 }
+                Action::WarnOfExpiry { at } => {
+                    let record = self.machine.as_ref().unwrap().record();
+                    assert!(record.state == State::Active && at.0 >= 0, "a warning is for a recording");
+                    assert!(self.tick as i64 >= at.0 - 1_000, "a warning comes in the last quarter");
+                    self.seen.warned += 1;
+                }
                 Action::Note { .. } => {
                     self.effect(&action);
                 }
@@ -720,7 +736,8 @@ impl World {
                 let record = self.machine.as_ref().map(|m| m.record().clone()).unwrap();
                 assert!(matches!(record.upload, UploadState::Creating { .. }), "the intent comes before the upload");
                 let upload_id = self.store.create(&record.key, &record.token(), self.tick);
-                Input::UploadCreated { upload_id }
+                let keeps = self.store.keeps_uploads_ms();
+                Input::UploadCreated { upload_id, abort_at: keeps.map(|keeps| WallTime((self.tick + keeps) as i64)) }
             }
             Action::ListUploads => {
                 let key = self.machine.as_ref().unwrap().record().key.clone();
@@ -794,7 +811,9 @@ impl World {
                 assert_eq!(sum, whole.record.size_bytes, "the chunks make up the object");
                 Input::Described
             }
-            Action::WakeAt(_) | Action::Done | Action::GivenUp(_) | Action::Retire => unreachable!("not carried out"),
+            Action::WakeAt(_) | Action::WarnOfExpiry { .. } | Action::Done | Action::GivenUp(_) | Action::Retire => {
+                unreachable!("not carried out")
+            }
         }
     }
 

@@ -23,16 +23,25 @@ struct Object {
     from: Option<String>,
 }
 
+/// In what stores differ.
+#[allow(clippy::struct_excessive_bools)]
+#[derive(Clone, Copy)]
+pub struct Habits {
+    /// The second completion of an upload succeeds, as on AWS; or `NoSuchUpload`, as on MinIO.
+    pub idempotent_completion: bool,
+    /// Parts and objects are listed with their checksums.
+    pub tells_checksums: bool,
+    /// Parts may be copied of objects.
+    pub copies: bool,
+    /// A part that is sent again replaces the first.
+    pub replaces_parts: bool,
+    /// It says that it will abort an upload so many milliseconds after its beginning.
+    pub keeps_uploads_ms: Option<u64>,
+}
+
 pub struct Store {
     limits: Limits,
-    /// The second completion of an upload succeeds, as on AWS; or `NoSuchUpload`, as on MinIO.
-    idempotent_completion: bool,
-    /// Parts and objects are listed with their checksums.
-    tells_checksums: bool,
-    /// Parts may be copied of objects.
-    copies: bool,
-    /// A part that is sent again replaces the first.
-    replaces_parts: bool,
+    habits: Habits,
     uploads: BTreeMap<String, Upload>,
     objects: BTreeMap<ObjectKey, Object>,
     next_id: u64,
@@ -49,19 +58,10 @@ pub fn etag_of(bytes: &[u8]) -> String {
 }
 
 impl Store {
-    pub fn new(
-        limits: Limits,
-        idempotent_completion: bool,
-        tells_checksums: bool,
-        copies: bool,
-        replaces_parts: bool,
-    ) -> Self {
+    pub fn new(limits: Limits, habits: Habits) -> Self {
         Self {
             limits,
-            idempotent_completion,
-            tells_checksums,
-            copies,
-            replaces_parts,
+            habits,
             uploads: BTreeMap::new(),
             objects: BTreeMap::new(),
             next_id: 1,
@@ -81,7 +81,7 @@ impl Store {
 
     pub fn put_part(&mut self, id: &str, number: PartNumber, bytes: &[u8], tick: u64) -> Result<String, Trouble> {
         let upload = self.uploads.get_mut(id).ok_or(Trouble::NoSuchUpload)?;
-        if !self.replaces_parts && upload.parts.contains_key(&number) {
+        if !self.habits.replaces_parts && upload.parts.contains_key(&number) {
             return Err(Trouble::NotReplaced);
         }
         let before = upload.parts.insert(number, (bytes.to_vec(), tick));
@@ -99,7 +99,7 @@ impl Store {
         tick: u64,
     ) -> Result<String, Trouble> {
         let upload = self.uploads.get(id).ok_or(Trouble::NoSuchUpload)?;
-        if !self.copies {
+        if !self.habits.copies {
             return Err(Trouble::Denied);
         }
         let object = self.objects.get(&upload.key).filter(|object| etag_of(&object.bytes) == object_etag);
@@ -115,7 +115,7 @@ impl Store {
             number: *number,
             size_bytes: bytes.len() as u64,
             etag: etag_of(bytes),
-            crc: self.tells_checksums.then(|| Crc64Nvme::of(bytes)),
+            crc: self.habits.tells_checksums.then(|| Crc64Nvme::of(bytes)),
             stored_at: WallTime(*at as i64),
         });
         Some(list.collect())
@@ -142,7 +142,7 @@ impl Store {
         let Some(upload) = self.uploads.get(id) else {
             let made = self.objects.values().find(|object| object.from.as_deref() == Some(id));
             return match made {
-                Some(object) if self.idempotent_completion => Ok(etag_of(&object.bytes)),
+                Some(object) if self.habits.idempotent_completion => Ok(etag_of(&object.bytes)),
                 _ => Err(Trouble::NoSuchUpload),
             };
         };
@@ -182,17 +182,21 @@ impl Store {
         self.objects.get(key).map(|object| ObjectFacts {
             size_bytes: object.bytes.len() as u64,
             etag: etag_of(&object.bytes),
-            crc: self.tells_checksums.then(|| Crc64Nvme::of(&object.bytes)),
+            crc: self.habits.tells_checksums.then(|| Crc64Nvme::of(&object.bytes)),
             token: Some(object.token.clone()),
         })
     }
 
     pub fn replaces_parts(&mut self) {
-        self.replaces_parts = true;
+        self.habits.replaces_parts = true;
+    }
+
+    pub fn keeps_uploads_ms(&self) -> Option<u64> {
+        self.habits.keeps_uploads_ms
     }
 
     pub fn tells_checksums(&self) -> bool {
-        self.tells_checksums
+        self.habits.tells_checksums
     }
 
     /// Parts that were sent again, objects that were made again, and uploads that became no

@@ -174,7 +174,7 @@ impl Task {
             Action::CreateUpload { for_copies } => store
                 .create_upload_for(key, &self.record.token(), for_copies)
                 .await
-                .map(|upload| Input::UploadCreated { upload_id: upload.id }),
+                .map(|upload| Input::UploadCreated { upload_id: upload.id, abort_at: upload.abort_at }),
             Action::ListUploads => store.list_uploads(key).await.map(Input::UploadsListed),
             Action::ListParts { upload_id } => store.list_parts(&upload(upload_id)).await.map(Input::PartsListed),
             Action::Abort { upload_id } => store.abort(&upload(upload_id)).await.map(|()| Input::UploadAborted),
@@ -196,6 +196,7 @@ impl Task {
             | Action::Save(_)
             | Action::Note { .. }
             | Action::WakeAt(_)
+            | Action::WarnOfExpiry { .. }
             | Action::Done
             | Action::GivenUp(_)
             | Action::Retire => return Input::Touched, // carried out elsewhere
