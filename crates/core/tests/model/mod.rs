@@ -152,7 +152,7 @@ pub struct World {
     seen: Seen,
 }
 
-const LIMITS: Limits = Limits { max_parts: 80, min_part_bytes: 5, max_part_bytes: 32, max_object_bytes: 4_000 };
+const LIMITS: Limits = Limits { max_parts: 80, min_part_bytes: 8, max_part_bytes: 32, max_object_bytes: 4_000 };
 
 impl World {
     pub fn new(seed: u64, loud: bool) -> Self {
