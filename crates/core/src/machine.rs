@@ -21,22 +21,28 @@
 //! after a restart, `HeadObject` where an upload is gone.
 
 mod answers;
+mod copying;
+mod expiry;
 mod finishing;
 mod going;
 mod leaving;
 mod messages;
 mod patience;
 mod reconcile;
+mod replacing;
 mod sight;
 mod survey;
 
 pub use messages::{Action, Input, Now, ObjectFacts, Origin, PendingUpload, Policy, RemotePart, WholeObject};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    ByteRange, FileVersion, Part, PartNumber, PartTable, Reason, State, StreamRecord, Tick, UploadState, Writers,
+    ByteRange, FileVersion, Part, PartNumber, PartTable, Reason, State, StreamRecord, Tick, Trouble, UploadState,
+    Writers,
 };
+use copying::Original;
+use expiry::Expiry;
 use patience::Patience;
 use sight::{Ending, Sight};
 use survey::Survey;
@@ -61,6 +67,16 @@ pub struct StreamMachine {
     request: Option<Request>,
     /// Parts under way.
     sending: BTreeMap<PartNumber, ByteRange>,
+    /// Those of them that the store copies.
+    copying: BTreeSet<PartNumber>,
+    /// The object that stands while a new one is built.
+    original: Option<Original>,
+    /// When the store will abort the upload, if it has said so.
+    expiry: Option<Expiry>,
+    /// That was told.
+    expiry_told: bool,
+    /// The part that the store did not replace, whereupon it was asked for its parts.
+    not_replaced: Option<PartNumber>,
     /// Parts that are being read for comparison, and with what.
     verifying: BTreeMap<PartNumber, String>,
     /// What the store holds must be asked before anything is sent (after a restart).
@@ -143,6 +159,8 @@ enum ObjectState {
     Described,
 }
 
+/// Parts of one stream that are read for comparison at the same time.
+const PARALLEL_VERIFICATIONS: usize = 2;
 /// After so many refusals an upload is begun anew.
 const MAX_REFUSALS: u32 = 3;
 /// From a save that failed to the next.
@@ -185,6 +203,11 @@ impl StreamMachine {
             course: Course::Going,
             request: None,
             sending: BTreeMap::new(),
+            copying: BTreeSet::new(),
+            original: None,
+            not_replaced: None,
+            expiry: None,
+            expiry_told: false,
             verifying: BTreeMap::new(),
             unreconciled,
             survey,
@@ -274,7 +297,11 @@ impl StreamMachine {
                 if generation == self.record.generation {
                     self.sending.remove(&number);
                     self.verifying.remove(&number);
-                    self.failed(trouble, now.tick);
+                    match trouble {
+                        _ if self.copying.remove(&number) => self.copy_failed(trouble, now.tick),
+                        Trouble::NotReplaced => self.part_not_replaced(number, now.tick),
+                        _ => self.failed(trouble, now.tick),
+                    }
                 }
             }
             Input::PartVerified { number, etag, crc, matches, read_at } => {

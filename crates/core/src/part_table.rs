@@ -16,7 +16,7 @@ pub struct Part {
     pub crc: Option<Crc64Nvme>,
     /// When the store had it.
     pub stored_at: WallTime,
-    /// How often the number was sent.
+    /// How often the number was sent; 0 for a part that was copied.
     pub uploads: u32,
     /// The version of the file that surely has these bytes in this range: the bytes were read
     /// after nobody was writing any more, and its timestamps had settled. `None` if they may

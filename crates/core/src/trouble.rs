@@ -14,6 +14,9 @@ pub enum Trouble {
     /// The store does not accept the list of parts, or the bytes that arrived are not those
     /// that were announced. The request had no effect.
     InvalidPart,
+    /// The store has a part of this number already and does not replace it, or does not know the
+    /// request at all. It had no effect.
+    NotReplaced,
     /// The store refuses this object for good.
     Refused,
     /// The file changed or shrank while it was read. The request had no effect.

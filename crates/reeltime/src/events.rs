@@ -43,6 +43,16 @@ pub enum What {
         /// From the request to the answer.
         took: Duration,
     },
+    /// A part was copied inside the store, from the object that was completed before, and is in
+    /// the checkpoint. Nothing was sent.
+    PartCopied {
+        /// Which.
+        number: PartNumber,
+        /// Its size.
+        size_bytes: u64,
+        /// From the request to the answer.
+        took: Duration,
+    },
     /// The stream changed its state.
     StateChanged {
         /// From this state.
@@ -133,6 +143,7 @@ impl What {
             Self::Resumed { .. } => "resumed",
             Self::UploadCreated { .. } => "upload_created",
             Self::PartStored { .. } => "part_stored",
+            Self::PartCopied { .. } => "part_copied",
             Self::StateChanged { .. } => "state_changed",
             Self::Verified { .. } => "verified",
             Self::Compared { .. } => "compared",

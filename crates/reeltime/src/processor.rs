@@ -23,7 +23,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use reeltime_core::{
-    Action, Input, Origin, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble, Writers,
+    Action, Input, Origin, PartTable, Policy, Reason, State, StreamMachine, StreamRecord, Tick, Trouble, WallTime,
+    Writers,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -74,6 +75,11 @@ pub struct Outside {
 }
 
 impl Outside {
+    /// What machines decide by, with what has been learned of the store.
+    fn policy(&self) -> Policy {
+        Policy { replaces_parts: self.policy.replaces_parts && self.store.replaces_parts(), ..self.policy }
+    }
+
     fn is_temp_name(&self, path: &Path) -> bool {
         reeltime_core::temp_suffix_of(path, &self.temp_suffixes).is_some()
     }
@@ -135,7 +141,7 @@ impl StreamProcessor {
         place: Place,
     ) -> Self {
         let temp_name = outside.is_temp_name(&record.path);
-        let machine = StreamMachine::new(outside.policy, record, temp_name, origin);
+        let machine = StreamMachine::new(outside.policy(), record, temp_name, origin);
         Self::of(outside, machine, None, inbox, place)
     }
 
@@ -149,7 +155,7 @@ impl StreamProcessor {
     ) -> Self {
         let known = record.state;
         let temp_name = outside.is_temp_name(&record.path);
-        let machine = StreamMachine::restored(outside.policy, record, table, temp_name);
+        let machine = StreamMachine::restored(outside.policy(), record, table, temp_name);
         Self::of(outside, machine, Some(known), inbox, place)
     }
 
@@ -218,6 +224,7 @@ impl StreamProcessor {
         for action in self.machine.handle(input, clock::now()) {
             match action {
                 Action::WakeAt(at) => self.wake_at = Some(at),
+                Action::WarnOfExpiry { at } => self.tell(warning_of_expiry(at)),
                 Action::Done => self.end = Some(End::Done),
                 Action::GivenUp(reason) => self.end = Some(End::GivenUp(reason)),
                 Action::Retire => self.end = Some(End::Left),
@@ -252,7 +259,7 @@ impl StreamProcessor {
                 }
                 self.hands.observed(*seen);
             }
-            Input::UploadCreated { upload_id } => self.tell(What::UploadCreated { upload_id: upload_id.clone() }),
+            Input::UploadCreated { upload_id, .. } => self.tell(What::UploadCreated { upload_id: upload_id.clone() }),
             Input::UploadAborted => self.tell(What::UploadAborted),
             Input::PartStored { .. } | Input::ObjectPut { .. } | Input::ObjectCompleted { .. } => self.trouble = None,
             Input::Failed(trouble) | Input::PartFailed { trouble, .. } => {
@@ -314,6 +321,18 @@ impl StreamProcessor {
     }
 }
 
+/// A word ahead of the end of an upload whose recording goes on.
+fn warning_of_expiry(at: WallTime) -> What {
+    let at = crate::view::rfc3339(at);
+    let message = format!(
+        "the store will abort this upload at {at}, and the recording is still going on: it will be sent again from \
+         its beginning then"
+    );
+    let hint = "let the bucket's rule for incomplete multipart uploads (AbortIncompleteMultipartUpload) allow more \
+                days than the longest recording lasts";
+    What::Notice { message, hint: hint.to_owned() }
+}
+
 /// Whether an action writes to the checkpoint.
 const fn is_written_down(action: &Action) -> bool {
     matches!(action, Action::Create { .. } | Action::Save(_) | Action::Note { .. })
@@ -326,6 +345,7 @@ const fn waiting_for(trouble: Trouble) -> &'static str {
         Trouble::Denied => "store_denies",
         Trouble::NoSuchUpload => "upload_vanished",
         Trouble::InvalidPart => "store_rejects_parts",
+        Trouble::NotReplaced => "store_keeps_parts",
         Trouble::Refused => "store_refuses",
         Trouble::SourceChanged => "source_changing",
         Trouble::SourceUnreadable => "source_unreadable",

@@ -9,7 +9,8 @@ impl StreamMachine {
         let Some(request) = self.request.take() else { return };
         match (request, answer) {
             (Request::Create | Request::Save, Input::Saved) => {}
-            (Request::CreateUpload, Input::UploadCreated { upload_id }) => {
+            (Request::CreateUpload, Input::UploadCreated { upload_id, abort_at }) => {
+                self.upload_will_end(abort_at, now);
                 self.record.upload = UploadState::Open { id: upload_id };
                 self.unsaved = true;
             }

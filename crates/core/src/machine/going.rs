@@ -1,6 +1,6 @@
 //! The way to the object: which parts are sent when.
 
-use super::{Course, Ending, LastLook, ObjectState, Request, StreamMachine, Survey, Wake};
+use super::{Course, Ending, LastLook, ObjectState, PARALLEL_VERIFICATIONS, Request, StreamMachine, Survey, Wake};
 use crate::{
     Action, ByteRange, Crc64Nvme, FileVersion, Now, Observation, Part, PartNumber, Reason, State, UploadState,
 };
@@ -31,8 +31,10 @@ impl StreamMachine {
             return;
         }
         if self.record.state == State::PendingCompletion {
-            self.finish(&seen, now, out);
-        } else {
+            return self.finish(&seen, now, out);
+        }
+        self.warn_of_expiry(now, wake, out);
+        if self.policy.replaces_parts {
             self.send_full_parts(&seen, now, out);
             self.flush_tail(&seen, now, wake, out);
         }
@@ -138,17 +140,24 @@ impl StreamMachine {
         }
     }
 
-    /// Asks for a part to be sent, or for the upload that it needs. `false` if nothing can be
-    /// sent yet.
+    /// Asks for a part to be sent or copied, or for the upload that it needs. `false` if nothing
+    /// can be sent yet.
     pub(super) fn send(&mut self, number: PartNumber, range: ByteRange, now: Now, out: &mut Vec<Action>) -> bool {
         let UploadState::Open { id } = &self.record.upload else {
             self.begin_upload(now, out);
             return false;
         };
+        let id = id.clone();
+        if self.must_stay(number) {
+            return false;
+        }
+        if let Some(asked) = self.copy(number, range, out) {
+            return asked;
+        }
         let uploads = self.table.get(number).map_or(0, |part| part.uploads) + 1;
         self.sending.insert(number, range);
         out.push(Action::SendPart {
-            upload_id: id.clone(),
+            upload_id: id,
             generation: self.record.generation,
             number,
             range,
@@ -166,7 +175,8 @@ impl StreamMachine {
             self.record.upload = UploadState::Creating { since: now.wall };
             self.unsaved = true;
         } else if !self.unsaved && self.request.is_none() {
-            self.ask(Request::CreateUpload, Action::CreateUpload, out);
+            let for_copies = self.original.is_some();
+            self.ask(Request::CreateUpload, Action::CreateUpload { for_copies }, out);
         }
     }
 
@@ -174,6 +184,8 @@ impl StreamMachine {
         if generation != self.record.generation || self.sending.remove(&number).is_none() {
             return;
         }
+        self.copying.remove(&number);
+        self.not_replaced = None;
         self.table.insert(number, part);
         // The file may have shrunk meanwhile.
         let size = self.size_bytes();
@@ -192,6 +204,9 @@ impl StreamMachine {
         let ended = self.ended;
         if self.verifying.get(&number).is_some_and(|asked| asked == etag) {
             self.verifying.remove(&number);
+            if self.original_compared(number, same.is_some(), read_at) {
+                return;
+            }
         }
         if self.table.get(number).is_none_or(|part| part.etag != etag) {
             return;
@@ -290,6 +305,3 @@ impl StreamMachine {
         }
     }
 }
-
-/// Parts of one stream that are read for comparison at the same time.
-const PARALLEL_VERIFICATIONS: usize = 2;

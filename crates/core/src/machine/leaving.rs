@@ -53,6 +53,7 @@ impl StreamMachine {
         if !self.wind_down(out) {
             return;
         }
+        self.keep_original();
         if let Some(key) = self.wanted_key.take() {
             self.record.key = key;
             // Under that name it may have been a stream before.
@@ -72,6 +73,9 @@ impl StreamMachine {
         self.table = PartTable::default();
         self.unnoted.clear();
         self.verifying.clear();
+        self.copying.clear();
+        self.not_replaced = None;
+        self.expiry = None;
         self.object = ObjectState::None;
         self.made_of = None;
         self.put_tried = false;

@@ -21,6 +21,9 @@ pub struct Policy {
     pub single_request_bytes: u64,
     /// How part sizes develop; for uploads that begin from now on.
     pub plan_kind: PlanKind,
+    /// A part that is sent again replaces the first, as far as is known of the store. Where it
+    /// does not, nothing is sent before the end of the recording.
+    pub replaces_parts: bool,
 }
 
 /// A part as the store lists it.
@@ -123,21 +126,25 @@ pub enum Input {
     UploadCreated {
         /// The store's id.
         upload_id: String,
+        /// When the store will abort it by itself, if it says so.
+        abort_at: Option<WallTime>,
     },
     /// Answer to [`Action::ListUploads`]: the uploads of exactly this stream's key.
     UploadsListed(Vec<PendingUpload>),
     /// Answer to [`Action::ListParts`].
     PartsListed(Vec<RemotePart>),
-    /// Answer to [`Action::SendPart`]: the store holds the part, and the checkpoint knows.
+    /// Answer to [`Action::SendPart`] and [`Action::CopyPart`]: the store holds the part, and the
+    /// checkpoint knows.
     PartStored {
         /// Which part.
         number: PartNumber,
         /// Of which generation.
         generation: u32,
-        /// What was sent.
+        /// What was sent or copied.
         part: Part,
     },
-    /// Answer to [`Action::SendPart`] or [`Action::VerifyPart`]: it did not work.
+    /// Answer to [`Action::SendPart`], [`Action::CopyPart`] or [`Action::VerifyPart`]: it did not
+    /// work.
     PartFailed {
         /// Which part.
         number: PartNumber,
@@ -226,7 +233,10 @@ pub enum Action {
     /// Send [`Input::Woken`] then. The last one counts.
     WakeAt(Tick),
     /// Begin the upload of this generation of the record.
-    CreateUpload,
+    CreateUpload {
+        /// Parts are to be copied into it.
+        for_copies: bool,
+    },
     /// List the unfinished uploads of this stream's key.
     ListUploads,
     /// List the parts that the store holds of the upload.
@@ -252,6 +262,28 @@ pub enum Action {
         settled: Option<FileVersion>,
         /// Whether the recording is still going on: such parts go before a backlog's.
         live: bool,
+    },
+    /// Store as this part what the completed object at the stream's key has in the range, without
+    /// sending it, and note it in the checkpoint. Answered like [`Action::SendPart`], with
+    /// [`Input::PartStored`] only if the store's answer shows that these are the bytes; any trouble
+    /// but an outage, and an upload that is gone, means that this cannot be done here.
+    CopyPart {
+        /// The upload.
+        upload_id: String,
+        /// Its generation.
+        generation: u32,
+        /// The part.
+        number: PartNumber,
+        /// Its bytes, in the old object and in the new one.
+        range: ByteRange,
+        /// Only an object with this `ETag` is that object.
+        object_etag: String,
+        /// The store's name for the bytes as they were sent for that object.
+        part_etag: String,
+        /// The checksum of the bytes.
+        crc: Crc64Nvme,
+        /// What the part is [proven](Part::proven) to be of.
+        proven: Option<FileVersion>,
     },
     /// Read the range and compare it with what was sent, by checksum, or by MD5 if the `ETag`
     /// is one and the checksum is unknown.
@@ -316,6 +348,12 @@ pub enum Action {
         generation: u32,
         /// The parts.
         parts: Vec<(PartNumber, Part)>,
+    },
+    /// Tell the operator, once: the store will abort the upload of a recording that is still going
+    /// on. There is no answer; when it is gone, it is begun anew.
+    WarnOfExpiry {
+        /// When, by the store's word.
+        at: WallTime,
     },
     /// The stream is completed and that is durable: announce it, and do with the file what
     /// was asked for. Nothing follows but by a later change of the file.

@@ -80,6 +80,8 @@ impl StreamMachine {
             }
             self.table.insert(number, part);
         }
+        // It has the part: a file that was cut may have made the table forget it.
+        self.not_replaced = self.not_replaced.filter(|refused| self.table.get(*refused).is_none());
         if self.refusals >= MAX_REFUSALS_WITH_SAME_PARTS {
             self.refusals = 0;
             self.course = Course::Restarting;

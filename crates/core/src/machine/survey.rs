@@ -50,7 +50,12 @@ impl StreamMachine {
             }
             Survey::Parts(_) | Survey::Done => {
                 self.survey = Survey::Done;
-                return false;
+                // The parts that the checkpoint has went with an upload that it does not have.
+                let are_void = self.course == Course::Going && !self.table.is_empty();
+                if are_void {
+                    self.course = Course::Restarting;
+                }
+                return are_void;
             }
         };
         if self.request.is_none() && self.sending.is_empty() {

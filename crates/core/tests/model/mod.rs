@@ -11,7 +11,7 @@ use reeltime_core::{
     PartNumber, PartPlan, PlanKind, Policy, Reason, State, StreamId, StreamMachine, StreamRecord, Tick, Trouble,
     UploadState, WallTime, Writers,
 };
-use store::Store;
+use store::{Habits, Store};
 
 /// What histories came across, so that a test can tell that they came far enough.
 #[derive(Default, Debug)]
@@ -31,6 +31,11 @@ pub struct Seen {
     pub forgotten: u64,
     pub rolled_back: u64,
     pub recognised: u64,
+    pub copied: u64,
+    pub copies_refused: u64,
+    pub objects_replaced: u64,
+    pub not_replaced: u64,
+    pub warned: u64,
 }
 
 impl Seen {
@@ -50,9 +55,14 @@ impl Seen {
         self.forgotten += other.forgotten;
         self.rolled_back += other.rolled_back;
         self.recognised += other.recognised;
+        self.copied += other.copied;
+        self.copies_refused += other.copies_refused;
+        self.objects_replaced += other.objects_replaced;
+        self.not_replaced += other.not_replaced;
+        self.warned += other.warned;
     }
 
-    pub fn counts(&self) -> [(&'static str, u64); 15] {
+    pub fn counts(&self) -> [(&'static str, u64); 20] {
         [
             ("a completed object", self.completed),
             ("a failed stream", self.failed),
@@ -69,6 +79,11 @@ impl Seen {
             ("a checkpoint that lost everything", self.forgotten),
             ("a checkpoint that is an older copy", self.rolled_back),
             ("an object that was recognised", self.recognised),
+            ("a part that was copied", self.copied),
+            ("a part that could not be copied", self.copies_refused),
+            ("an object that somebody replaced", self.objects_replaced),
+            ("a part that the store did not replace", self.not_replaced),
+            ("a word ahead of an upload's end", self.warned),
         ]
     }
 }
@@ -137,7 +152,7 @@ pub struct World {
     seen: Seen,
 }
 
-const LIMITS: Limits = Limits { max_parts: 80, min_part_bytes: 5, max_part_bytes: 32, max_object_bytes: 4_000 };
+const LIMITS: Limits = Limits { max_parts: 80, min_part_bytes: 8, max_part_bytes: 32, max_object_bytes: 4_000 };
 
 impl World {
     pub fn new(seed: u64, loud: bool) -> Self {
@@ -151,8 +166,16 @@ impl World {
             parallel_parts: 1 + chance.below(4) as usize,
             single_request_bytes: [0, 8][chance.below(2) as usize],
             plan_kind: kind,
+            replaces_parts: true,
         };
-        let store = Store::new(LIMITS, chance.one_in(2), chance.one_in(2));
+        let habits = Habits {
+            idempotent_completion: chance.one_in(2),
+            tells_checksums: chance.one_in(2),
+            copies: !seed.is_multiple_of(7),
+            replaces_parts: seed % 6 != 1,
+            keeps_uploads_ms: seed.is_multiple_of(4).then_some(4_000),
+        };
+        let store = Store::new(LIMITS, habits);
         let etag_is_md5 = chance.one_in(2);
         let writers_known = !chance.one_in(4);
         let temp_name = chance.one_in(3);
@@ -194,6 +217,7 @@ impl World {
     pub fn calm(seed: u64, loud: bool) -> Self {
         let mut world = Self::new(seed, loud);
         world.is_calm = true;
+        world.store.replaces_parts();
         world.etag_is_md5 |= !world.store.tells_checksums();
         world.clock_jumps = false;
         world.temp_name = false;
@@ -216,6 +240,7 @@ impl World {
                 }
                 3 | 4 => self.time_passes(),
                 5 if self.chance.one_in(4) => self.checkpoint_changes(),
+                5 if !self.is_calm && self.chance.one_in(8) => self.somebody_replaces_the_object(),
                 _ => self.process_acts(),
             }
         }
@@ -304,7 +329,8 @@ impl World {
                 what = "preallocate";
             }
             11 if self.chance.one_in(4) => {
-                if self.machine.is_some() {
+                // What is held open already stays what is held open.
+                if self.machine.is_some() && self.unlinked.is_none() {
                     self.unlinked = self.file.take();
                 } else {
                     self.file = None;
@@ -378,6 +404,22 @@ impl World {
             if was_closed {
                 self.hints.push(Input::WriterClosed);
             }
+        }
+    }
+
+    /// While a new one is built beside it.
+    fn somebody_replaces_the_object(&mut self) {
+        let Some(machine) = &self.machine else { return };
+        let record = machine.record();
+        let is_built = record.state == State::Active && matches!(record.upload, UploadState::Open { .. });
+        let is_being_made =
+            self.under_way.iter().any(|action| matches!(action, Action::Complete { .. } | Action::PutObject { .. }));
+        if is_built && record.generation > 1 && !is_being_made && self.store.object(&record.key).is_some() {
+            let key = record.key.clone();
+            let bytes = vec![9; 1 + self.chance.below(60) as usize];
+            self.store.put(&key, "somebody", bytes);
+            self.seen.objects_replaced += 1;
+            self.say("somebody replaces the object");
         }
     }
 
@@ -492,6 +534,7 @@ impl World {
             }
         }
         self.machine = None;
+        self.policy.replaces_parts = true; // what the process has learned is lost
         if let Some(file) = self.unlinked.take() {
             self.past.push((self.tick, file.bytes)); // nobody holds it open any more
         }
@@ -612,15 +655,30 @@ impl World {
                     self.unlinked = None;
                     return;
                 }
+                Action::WarnOfExpiry { at } => {
+                    let record = self.machine.as_ref().unwrap().record();
+                    assert!(record.state == State::Active && at.0 >= 0, "a warning is for a recording");
+                    assert!(self.tick as i64 >= at.0 - 1_000, "a warning comes in the last quarter");
+                    self.seen.warned += 1;
+                }
                 Action::Note { .. } => {
                     self.effect(&action);
                 }
-                Action::SendPart { .. } | Action::VerifyPart { .. } | Action::Observe { .. } => {
+                Action::SendPart { .. }
+                | Action::CopyPart { .. }
+                | Action::VerifyPart { .. }
+                | Action::Observe { .. } => {
                     self.under_way.push(action);
                 }
                 exclusive => {
                     let others = self.under_way.iter().filter(|other| {
-                        !matches!(other, Action::SendPart { .. } | Action::VerifyPart { .. } | Action::Observe { .. })
+                        !matches!(
+                            other,
+                            Action::SendPart { .. }
+                                | Action::CopyPart { .. }
+                                | Action::VerifyPart { .. }
+                                | Action::Observe { .. }
+                        )
                     });
                     assert_eq!(others.count(), 0, "{exclusive:?} while another such request is under way");
                     self.under_way.push(exclusive);
@@ -678,11 +736,12 @@ impl World {
                 Input::Touched
             }
             Action::CompareObject { facts, settled } => self.compare_object(facts, *settled),
-            Action::CreateUpload => {
+            Action::CreateUpload { .. } => {
                 let record = self.machine.as_ref().map(|m| m.record().clone()).unwrap();
                 assert!(matches!(record.upload, UploadState::Creating { .. }), "the intent comes before the upload");
                 let upload_id = self.store.create(&record.key, &record.token(), self.tick);
-                Input::UploadCreated { upload_id }
+                let keeps = self.store.keeps_uploads_ms();
+                Input::UploadCreated { upload_id, abort_at: keeps.map(|keeps| WallTime((self.tick + keeps) as i64)) }
             }
             Action::ListUploads => {
                 let key = self.machine.as_ref().unwrap().record().key.clone();
@@ -695,6 +754,7 @@ impl World {
             Action::SendPart { upload_id, generation, number, range, uploads, settled, .. } => {
                 self.send_part(upload_id, *generation, *number, *range, *uploads, *settled)
             }
+            Action::CopyPart { .. } => self.copy_part(action),
             Action::VerifyPart { number, range, crc, etag } => {
                 let read_at = self.version();
                 let Some((bytes, read_at)) = self.read(*range).zip(read_at) else {
@@ -755,7 +815,9 @@ impl World {
                 assert_eq!(sum, whole.record.size_bytes, "the chunks make up the object");
                 Input::Described
             }
-            Action::WakeAt(_) | Action::Done | Action::GivenUp(_) | Action::Retire => unreachable!("not carried out"),
+            Action::WakeAt(_) | Action::WarnOfExpiry { .. } | Action::Done | Action::GivenUp(_) | Action::Retire => {
+                unreachable!("not carried out")
+            }
         }
     }
 
@@ -862,10 +924,47 @@ impl World {
         if bytes.len() < 8 {
             self.seen.tail_parts += 1;
         }
-        let Some(etag) = self.store.put_part(upload_id, number, &bytes, self.tick) else {
-            return refused(Trouble::NoSuchUpload);
+        let etag = match self.store.put_part(upload_id, number, &bytes, self.tick) {
+            Ok(etag) => etag,
+            Err(trouble) => {
+                if trouble == Trouble::NotReplaced {
+                    self.seen.not_replaced += 1;
+                    self.policy.replaces_parts = false; // for streams to come
+                }
+                return refused(trouble);
+            }
         };
         let part = self.part(&bytes, etag, uploads, settled.filter(|version| *version == read_at));
+        self.part_stored(generation, number, part)
+    }
+
+    fn copy_part(&mut self, action: &Action) -> Input {
+        let Action::CopyPart { upload_id, generation, number, range, object_etag, crc, proven, .. } = action else {
+            unreachable!("another action")
+        };
+        match self.store.copy_part(upload_id, *number, *range, object_etag, self.tick) {
+            Ok(etag) => {
+                self.seen.copied += 1;
+                let size_bytes = range.len;
+                let part = Part {
+                    size_bytes,
+                    etag,
+                    crc: Some(*crc),
+                    stored_at: WallTime(self.tick as i64),
+                    uploads: 0,
+                    proven: *proven,
+                    dirty: false,
+                };
+                self.part_stored(*generation, *number, part)
+            }
+            Err(trouble) => {
+                self.seen.copies_refused += 1;
+                Input::PartFailed { number: *number, generation: *generation, trouble }
+            }
+        }
+    }
+
+    fn part_stored(&mut self, generation: u32, number: PartNumber, part: Part) -> Input {
         if self.machine.is_some() {
             // Stored in the checkpoint, or owed to it, before it is reported.
             let is_away = self.is_checkpoint_away();
@@ -929,7 +1028,7 @@ impl World {
 
 fn failed(action: &Action, trouble: Trouble) -> Input {
     match action {
-        Action::SendPart { number, generation, .. } => {
+        Action::SendPart { number, generation, .. } | Action::CopyPart { number, generation, .. } => {
             Input::PartFailed { number: *number, generation: *generation, trouble }
         }
         _ => Input::Failed(trouble),

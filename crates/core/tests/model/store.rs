@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use reeltime_core::{
-    Crc64Nvme, Limits, ObjectFacts, ObjectKey, Part, PartNumber, PendingUpload, RemotePart, Trouble, WallTime,
+    ByteRange, Crc64Nvme, Limits, ObjectFacts, ObjectKey, Part, PartNumber, PendingUpload, RemotePart, Trouble,
+    WallTime,
 };
 
 use super::Chance;
@@ -22,12 +23,25 @@ struct Object {
     from: Option<String>,
 }
 
+/// In what stores differ.
+#[allow(clippy::struct_excessive_bools)]
+#[derive(Clone, Copy)]
+pub struct Habits {
+    /// The second completion of an upload succeeds, as on AWS; or `NoSuchUpload`, as on MinIO.
+    pub idempotent_completion: bool,
+    /// Parts and objects are listed with their checksums.
+    pub tells_checksums: bool,
+    /// Parts may be copied of objects.
+    pub copies: bool,
+    /// A part that is sent again replaces the first.
+    pub replaces_parts: bool,
+    /// It says that it will abort an upload so many milliseconds after its beginning.
+    pub keeps_uploads_ms: Option<u64>,
+}
+
 pub struct Store {
     limits: Limits,
-    /// The second completion of an upload succeeds, as on AWS; or `NoSuchUpload`, as on MinIO.
-    idempotent_completion: bool,
-    /// Parts and objects are listed with their checksums.
-    tells_checksums: bool,
+    habits: Habits,
     uploads: BTreeMap<String, Upload>,
     objects: BTreeMap<ObjectKey, Object>,
     next_id: u64,
@@ -47,11 +61,10 @@ pub fn etag_of(bytes: &[u8]) -> String {
 }
 
 impl Store {
-    pub fn new(limits: Limits, idempotent_completion: bool, tells_checksums: bool) -> Self {
+    pub fn new(limits: Limits, habits: Habits) -> Self {
         Self {
             limits,
-            idempotent_completion,
-            tells_checksums,
+            habits,
             uploads: BTreeMap::new(),
             objects: BTreeMap::new(),
             next_id: 1,
@@ -69,11 +82,34 @@ impl Store {
         id
     }
 
-    pub fn put_part(&mut self, id: &str, number: PartNumber, bytes: &[u8], tick: u64) -> Option<String> {
-        let upload = self.uploads.get_mut(id)?;
+    pub fn put_part(&mut self, id: &str, number: PartNumber, bytes: &[u8], tick: u64) -> Result<String, Trouble> {
+        let upload = self.uploads.get_mut(id).ok_or(Trouble::NoSuchUpload)?;
+        if !self.habits.replaces_parts && upload.parts.contains_key(&number) {
+            return Err(Trouble::NotReplaced);
+        }
         let before = upload.parts.insert(number, (bytes.to_vec(), tick));
         self.parts_again += u64::from(before.is_some_and(|(before, _)| before == bytes));
-        Some(etag_of(bytes))
+        Ok(etag_of(bytes))
+    }
+
+    /// Copies a range of the object at the upload's key, if it is still that object.
+    pub fn copy_part(
+        &mut self,
+        id: &str,
+        number: PartNumber,
+        range: ByteRange,
+        object_etag: &str,
+        tick: u64,
+    ) -> Result<String, Trouble> {
+        let upload = self.uploads.get(id).ok_or(Trouble::NoSuchUpload)?;
+        if !self.habits.copies {
+            return Err(Trouble::Denied);
+        }
+        let object = self.objects.get(&upload.key).filter(|object| etag_of(&object.bytes) == object_etag);
+        let bytes = &object.ok_or(Trouble::Denied)?.bytes;
+        assert!(bytes.len() as u64 > self.limits.min_part_bytes, "ranges are copied of large objects only");
+        let bytes = bytes[range.offset as usize..range.end() as usize].to_vec();
+        self.put_part(id, number, &bytes, tick)
     }
 
     pub fn list_parts(&self, id: &str) -> Option<Vec<RemotePart>> {
@@ -82,7 +118,7 @@ impl Store {
             number: *number,
             size_bytes: bytes.len() as u64,
             etag: etag_of(bytes),
-            crc: self.tells_checksums.then(|| Crc64Nvme::of(bytes)),
+            crc: self.habits.tells_checksums.then(|| Crc64Nvme::of(bytes)),
             stored_at: WallTime(*at as i64),
         });
         Some(list.collect())
@@ -109,7 +145,7 @@ impl Store {
         let Some(upload) = self.uploads.get(id) else {
             let made = self.objects.values().find(|object| object.from.as_deref() == Some(id));
             return match made {
-                Some(object) if self.idempotent_completion => Ok(etag_of(&object.bytes)),
+                Some(object) if self.habits.idempotent_completion => Ok(etag_of(&object.bytes)),
                 _ => Err(Trouble::NoSuchUpload),
             };
         };
@@ -149,13 +185,21 @@ impl Store {
         self.objects.get(key).map(|object| ObjectFacts {
             size_bytes: object.bytes.len() as u64,
             etag: etag_of(&object.bytes),
-            crc: self.tells_checksums.then(|| Crc64Nvme::of(&object.bytes)),
+            crc: self.habits.tells_checksums.then(|| Crc64Nvme::of(&object.bytes)),
             token: Some(object.token.clone()),
         })
     }
 
+    pub fn replaces_parts(&mut self) {
+        self.habits.replaces_parts = true;
+    }
+
+    pub fn keeps_uploads_ms(&self) -> Option<u64> {
+        self.habits.keeps_uploads_ms
+    }
+
     pub fn tells_checksums(&self) -> bool {
-        self.tells_checksums
+        self.habits.tells_checksums
     }
 
     /// Parts that were sent again, objects that were made again, and uploads that became no

@@ -285,6 +285,7 @@ async fn a_scrape_has_counters_gauges_and_its_end() {
     for again in [false, true] {
         server.metrics.count(&What::PartStored { number: PartNumber::FIRST, size_bytes: 100, again, took });
     }
+    server.metrics.count(&What::PartCopied { number: PartNumber::FIRST, size_bytes: 70, took });
     server.metrics.count(&What::Failed { reason: Reason::TooLarge });
     let away = What::Retrying { side: Side::Checkpoint, error: String::new(), hint: String::new() };
     server.metrics.count(&away);
@@ -307,6 +308,8 @@ async fn a_scrape_has_counters_gauges_and_its_end() {
         ("reeltime_parts_stored_total", 2.0),
         ("reeltime_parts_resent_total", 1.0),
         ("reeltime_part_bytes_sent_total", 200.0),
+        ("reeltime_parts_copied_total", 1.0),
+        ("reeltime_part_bytes_copied_total", 70.0),
         ("reeltime_part_seconds_count", 2.0),
         ("reeltime_part_seconds_bucket{le=\"0.02\"}", 0.0),
         ("reeltime_part_seconds_bucket{le=\"0.04\"}", 2.0),

@@ -18,7 +18,7 @@ use super::{Outside, comparing, looking};
 use crate::events::{Event, Side, What};
 use crate::recording::Recording;
 use crate::storage::body::blocking;
-use crate::storage::{CompletedPart, PartBody, StoreError, Stored, UploadRef};
+use crate::storage::{CompletedPart, CopySource, PartBody, StoreError, Stored, UploadRef};
 
 /// A file that was changed within this time goes before a backlog.
 const FRESH: Duration = Duration::from_mins(1);
@@ -152,6 +152,13 @@ impl Task {
                     Err(trouble) => Input::PartFailed { number, generation, trouble },
                 };
             }
+            Action::CopyPart { upload_id, generation, number, range, object_etag, part_etag, crc, proven } => {
+                let source = CopySource { object_etag, range, part_etag, crc };
+                return match self.copy_part(&upload(upload_id), generation, number, &source, proven).await {
+                    Ok(part) => Input::PartStored { number, generation, part },
+                    Err(trouble) => Input::PartFailed { number, generation, trouble },
+                };
+            }
             Action::VerifyPart { number, range, crc, etag } => {
                 let generation = self.record.generation;
                 return tokio::select! {
@@ -167,10 +174,10 @@ impl Task {
                 described = self.describe(&whole) => described.map(|()| Input::Described),
                 () = self.stop.cancelled() => return Input::Failed(Trouble::Outage),
             },
-            Action::CreateUpload => store
-                .create_upload(key, &self.record.token())
+            Action::CreateUpload { for_copies } => store
+                .create_upload_for(key, &self.record.token(), for_copies)
                 .await
-                .map(|upload| Input::UploadCreated { upload_id: upload.id }),
+                .map(|upload| Input::UploadCreated { upload_id: upload.id, abort_at: upload.abort_at }),
             Action::ListUploads => store.list_uploads(key).await.map(|mut uploads| {
                 // Another stream of this process is at work on it: under a temp name, for example.
                 uploads.retain(|upload| !self.outside.uploads.is_anothers(self.id, &upload.upload_id));
@@ -196,6 +203,7 @@ impl Task {
             | Action::Save(_)
             | Action::Note { .. }
             | Action::WakeAt(_)
+            | Action::WarnOfExpiry { .. }
             | Action::Done
             | Action::GivenUp(_)
             | Action::Retire => return Input::Touched, // carried out elsewhere
@@ -220,6 +228,36 @@ impl Task {
             again: sending.uploads > 1,
             took,
         });
+        Ok(part)
+    }
+
+    /// Has the store copy a part of the object that stands. A place among the parts in flight is
+    /// needed, because that is work for the store, too.
+    async fn copy_part(
+        &self,
+        upload: &UploadRef,
+        generation: u32,
+        number: PartNumber,
+        source: &CopySource,
+        proven: Option<FileVersion>,
+    ) -> Result<Part, Trouble> {
+        let permit = self.permit(self.fresh).await?;
+        let began = Instant::now();
+        let stored = self.outside.store.copy_part(upload, number, source).await;
+        let stored = stored.map_err(|error| match error.trouble {
+            Trouble::Outage | Trouble::NoSuchUpload => self.tell_trouble(&error),
+            // It is sent instead, and that is not worth a word to the operator.
+            trouble => {
+                tracing::debug!(%error, "part is sent, because it cannot be copied");
+                trouble
+            }
+        })?;
+        drop(permit);
+        let size_bytes = source.range.len;
+        let (etag, stored_at) = (stored.etag, stored.at);
+        let part = Part { size_bytes, etag, crc: Some(source.crc), stored_at, uploads: 0, proven, dirty: false };
+        self.ledger.note(generation, number, part.clone()).await;
+        self.tell(What::PartCopied { number, size_bytes, took: began.elapsed() });
         Ok(part)
     }
 

@@ -21,6 +21,7 @@
 //! a file that has been completed meanwhile. Two machines that share a directory have to keep
 //! apart by their leases.
 
+mod copy;
 mod files;
 mod journal;
 #[cfg(test)]
@@ -42,7 +43,9 @@ use tokio::sync::OwnedMutexGuard;
 
 use self::files::{UploadFiles, object_path};
 use super::body::{blocking, checksum_of};
-use super::{CompletedPart, NewUpload, ObjectStore, PartBody, StoreError, Stored, UploadRef, source_trouble};
+use super::{
+    CompletedPart, CopySource, NewUpload, ObjectStore, PartBody, StoreError, Stored, UploadRef, source_trouble,
+};
 
 /// A directory that takes recordings.
 #[derive(Debug)]
@@ -205,6 +208,23 @@ impl ObjectStore for LocalStore {
     ) -> Result<Stored, StoreError> {
         let result = self.write_part(upload, number, offset, &body).await;
         self.named("UploadPart", || format!("{} part {number}", self.name(&upload.key)), result)
+    }
+
+    async fn copy_part(
+        &self,
+        upload: &UploadRef,
+        number: PartNumber,
+        source: &CopySource,
+    ) -> Result<Stored, StoreError> {
+        let turn = self.turn(&upload.id).await;
+        let (object, upload_of_call, source) = (self.object(&upload.key), upload.clone(), source.clone());
+        let result = self
+            .run(move |_| {
+                let _turn = turn;
+                copy::part(&object, &upload_of_call, number, &source)
+            })
+            .await;
+        self.named("UploadPartCopy", || format!("{} part {number}", self.name(&upload.key)), result)
     }
 
     async fn list_parts(&self, upload: &UploadRef) -> Result<Vec<RemotePart>, StoreError> {

@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use reeltime_core::{
-    Crc64Nvme, Limits, ObjectFacts, ObjectKey, PartNumber, PendingUpload, RemotePart, Trouble, WallTime,
+    ByteRange, Crc64Nvme, Limits, ObjectFacts, ObjectKey, PartNumber, PendingUpload, RemotePart, Trouble, WallTime,
 };
 
 pub use body::PartBody;
@@ -41,6 +41,19 @@ pub struct UploadRef {
     pub key: ObjectKey,
     /// The store's upload id.
     pub id: String,
+}
+
+/// What is copied: a range of the object that is at the upload's key.
+#[derive(Clone, Debug)]
+pub struct CopySource {
+    /// Only an object with this `ETag` is meant.
+    pub object_etag: String,
+    /// Its bytes.
+    pub range: ByteRange,
+    /// The store's name for them when they were sent as a part of that object.
+    pub part_etag: String,
+    /// Their checksum.
+    pub crc: Crc64Nvme,
 }
 
 /// A part in the list that completes an upload.
@@ -114,6 +127,11 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// The key as the metadata document and the API give it: with the destination's prefix.
     fn full_key(&self, key: &ObjectKey) -> String;
 
+    /// Whether a part that is sent again replaces the first, as far as is known by now.
+    fn replaces_parts(&self) -> bool {
+        true
+    }
+
     /// Whether the destination exists and may be used. [`Trouble::Outage`] if that cannot be
     /// told now. Has no effect.
     async fn preflight(&self) -> Result<(), StoreError>;
@@ -123,18 +141,40 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// finds.
     async fn create_upload(&self, key: &ObjectKey, token: &str) -> Result<NewUpload, StoreError>;
 
+    /// The same; with `copies`, an upload into which the store copies parts, where it makes a
+    /// difference.
+    async fn create_upload_for(&self, key: &ObjectKey, token: &str, _copies: bool) -> Result<NewUpload, StoreError> {
+        self.create_upload(key, token).await
+    }
+
     /// Stores a part; one with the same number is replaced. Idempotent. After
     /// [`Trouble::Outage`] the part is the old one or the new one.
     ///
     /// `offset` is where the part lies in the object. An `Ok` means that the store has exactly
     /// the bytes with checksum `body.crc()`; if the file changed while it was read, the answer
-    /// is [`Trouble::SourceChanged`].
+    /// is [`Trouble::SourceChanged`]. Of a store that does not replace parts it is
+    /// [`Trouble::NotReplaced`].
     async fn put_part(
         &self,
         upload: &UploadRef,
         number: PartNumber,
         offset: u64,
         body: PartBody,
+    ) -> Result<Stored, StoreError>;
+
+    /// Stores as a part what the object at the upload's key has in a range, which is also where
+    /// the part lies; nothing is sent. The object is larger than the smallest part. Idempotent,
+    /// and after [`Trouble::Outage`] as [`ObjectStore::put_part`].
+    ///
+    /// An `Ok` means that the part has exactly these bytes: not every store heeds the condition, so
+    /// that its answer must show it, by checksum or by the part's `ETag`. If the object is another,
+    /// or that does not show, the answer is [`Trouble::InvalidPart`]; of a store that cannot copy it is
+    /// [`Trouble::Denied`], from then on without asking it.
+    async fn copy_part(
+        &self,
+        upload: &UploadRef,
+        number: PartNumber,
+        source: &CopySource,
     ) -> Result<Stored, StoreError>;
 
     /// All parts of an upload, in order. [`Trouble::NoSuchUpload`] if there is none.

@@ -11,9 +11,11 @@
 
 mod body;
 mod client;
+mod copy;
 mod errors;
 mod listing;
 mod object;
+mod plain;
 #[cfg(test)]
 mod scripted;
 mod upload;
@@ -36,7 +38,8 @@ use reeltime_core::{
 
 use self::client::Clients;
 use self::errors::Failure;
-use super::{CompletedPart, NewUpload, ObjectStore, PartBody, StoreError, Stored, UploadRef};
+use self::plain::PlainUploads;
+use super::{CompletedPart, CopySource, NewUpload, ObjectStore, PartBody, StoreError, Stored, UploadRef};
 
 /// The name of the object metadata that holds the token.
 const TOKEN: &str = "reeltime-token";
@@ -119,6 +122,11 @@ pub struct S3Store {
     /// Whether checksums may be given up when the store refuses them.
     checksums: Checksums,
     checksums_refused: AtomicBool,
+    /// The store does not copy parts.
+    copies_refused: AtomicBool,
+    plain: PlainUploads,
+    /// The store has refused a part that may have been sent before.
+    part_refused: AtomicBool,
 }
 
 impl fmt::Debug for S3Store {
@@ -150,6 +158,9 @@ impl S3Store {
             patience: config.patience,
             checksums: config.checksums,
             checksums_refused: AtomicBool::new(false),
+            copies_refused: AtomicBool::new(false),
+            plain: PlainUploads::default(),
+            part_refused: AtomicBool::new(false),
         })
     }
 
@@ -225,6 +236,18 @@ impl S3Store {
         }
     }
 
+    /// A refusal of a part, which a store that does not replace parts gives only to those that it
+    /// has. Which it was shows in its list of parts; other streams are careful from now on.
+    fn not_replaced(&self, failure: Failure) -> Failure {
+        if !failure.may_mean_not_replaced() {
+            return failure;
+        }
+        if !self.part_refused.swap(true, Ordering::Relaxed) {
+            tracing::info!(store = %self.location(), "store does not replace parts; recordings are sent at their end");
+        }
+        Failure { trouble: Trouble::NotReplaced, hint: errors::NOT_REPLACED.to_owned(), ..failure }
+    }
+
     fn object_name(&self, key: &ObjectKey) -> String {
         format!("s3://{}/{}", self.bucket, self.full_key(key).escape_debug())
     }
@@ -258,13 +281,21 @@ impl ObjectStore for S3Store {
         }
     }
 
+    fn replaces_parts(&self) -> bool {
+        !self.part_refused.load(Ordering::Relaxed)
+    }
+
     async fn preflight(&self) -> Result<(), StoreError> {
         let result = self.look_into_bucket().await;
         self.named("ListObjectsV2", || self.location(), result).await
     }
 
     async fn create_upload(&self, key: &ObjectKey, token: &str) -> Result<NewUpload, StoreError> {
-        let result = self.begin(key, token).await;
+        self.create_upload_for(key, token, false).await
+    }
+
+    async fn create_upload_for(&self, key: &ObjectKey, token: &str, copies: bool) -> Result<NewUpload, StoreError> {
+        let result = self.begin(key, token, copies).await;
         self.named("CreateMultipartUpload", || self.object_name(key), result).await
     }
 
@@ -275,8 +306,18 @@ impl ObjectStore for S3Store {
         _offset: u64,
         body: PartBody,
     ) -> Result<Stored, StoreError> {
-        let result = self.send_part(upload, number, &body).await;
+        let result = self.send_part(upload, number, &body).await.map_err(|failure| self.not_replaced(failure));
         self.named("UploadPart", || self.part_name(upload, number), result).await
+    }
+
+    async fn copy_part(
+        &self,
+        upload: &UploadRef,
+        number: PartNumber,
+        source: &CopySource,
+    ) -> Result<Stored, StoreError> {
+        let result = self.copy(upload, number, source).await;
+        self.named("UploadPartCopy", || self.part_name(upload, number), result).await
     }
 
     async fn list_parts(&self, upload: &UploadRef) -> Result<Vec<RemotePart>, StoreError> {

@@ -100,6 +100,10 @@ fn say(event: &Event, troubles: &mut Troubles) {
             let seconds = took.as_secs_f64();
             debug!(event = name, stream, path, part = number.get(), size_bytes, again, seconds, "part stored");
         }
+        What::PartCopied { number, size_bytes, took } => {
+            let seconds = took.as_secs_f64();
+            debug!(event = name, stream, path, part = number.get(), size_bytes, seconds, "part copied");
+        }
         What::StateChanged { from, to } => {
             info!(event = name, stream, path, from = from.as_str(), to = to.as_str(), "state changed");
         }

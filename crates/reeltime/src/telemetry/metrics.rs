@@ -38,6 +38,8 @@ pub struct Metrics {
     parts_stored: Counter,
     parts_resent: Counter,
     part_bytes_sent: Counter,
+    parts_copied: Counter,
+    part_bytes_copied: Counter,
     verified_bytes: Counter,
     retries: Family<SideLabel, Counter>,
     uploads_aborted: Counter,
@@ -66,6 +68,8 @@ impl Metrics {
             parts_stored: Counter::default(),
             parts_resent: Counter::default(),
             part_bytes_sent: Counter::default(),
+            parts_copied: Counter::default(),
+            part_bytes_copied: Counter::default(),
             verified_bytes: Counter::default(),
             retries: Family::default(),
             uploads_aborted: Counter::default(),
@@ -95,6 +99,12 @@ impl Metrics {
         to.register("parts_stored", "Parts that the store has taken, resent ones included", self.parts_stored.clone());
         to.register("parts_resent", "Parts that were sent again under their number", self.parts_resent.clone());
         to.register("part_bytes_sent", "Bytes of stored parts, resent ones included", self.part_bytes_sent.clone());
+        to.register("parts_copied", "Parts that were copied inside the store", self.parts_copied.clone());
+        to.register(
+            "part_bytes_copied",
+            "Bytes of parts that were not sent but copied",
+            self.part_bytes_copied.clone(),
+        );
         to.register("verified_bytes", "Bytes of sent parts compared with the file", self.verified_bytes.clone());
         to.register("retries", "Requests that failed and are tried again, by whom they were for", self.retries.clone());
         to.register("uploads_aborted", "Uploads that were aborted", self.uploads_aborted.clone());
@@ -127,6 +137,10 @@ impl Metrics {
                     self.parts_resent.inc();
                 }
                 self.part_seconds.observe(took.as_secs_f64());
+            }
+            What::PartCopied { size_bytes, .. } => {
+                self.parts_copied.inc();
+                self.part_bytes_copied.inc_by(*size_bytes);
             }
             What::Verified { size_bytes, .. } | What::Compared { size_bytes, .. } => {
                 self.verified_bytes.inc_by(*size_bytes);

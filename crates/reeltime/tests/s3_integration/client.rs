@@ -1,8 +1,8 @@
 //! The store alone, as reeltime's other parts use it.
 
 use bytes::Bytes;
-use reeltime::storage::{CompletedPart, ObjectStore, PartBody, S3Config, S3Store, UploadRef};
-use reeltime_core::{Crc64Nvme, ObjectKey, PartNumber, Trouble};
+use reeltime::storage::{CompletedPart, CopySource, ObjectStore, PartBody, S3Config, S3Store, UploadRef};
+use reeltime_core::{ByteRange, Crc64Nvme, ObjectKey, PartNumber, Trouble};
 use testkit::servers::{Provider, Store};
 
 use crate::world::S3_PART;
@@ -10,6 +10,7 @@ use crate::world::S3_PART;
 testkit::on_every_store! {
     a_new_client_goes_on_with_a_stored_upload_id_and_etags
     a_part_that_is_replaced_before_completion_counts
+    a_part_is_copied_of_the_object_that_is_meant_and_of_no_other
 }
 
 fn a_new_client_goes_on_with_a_stored_upload_id_and_etags(provider: Provider) {
@@ -60,6 +61,56 @@ fn a_part_that_is_replaced_before_completion_counts(provider: Provider) {
     });
     assert!(store.s3().get(store.bucket(), "a.mp4").unwrap() == whole);
     assert_eq!(store.unfinished(["a.mp4"]), Vec::<String>::new());
+}
+
+fn a_part_is_copied_of_the_object_that_is_meant_and_of_no_other(provider: Provider) {
+    let store = provider.store();
+    let part = S3_PART as usize;
+    let (old, name) = (noise(2 * part + 77), "ä b+%.mp4");
+    let new = [&old[..2 * part], b"a longer tail".repeat(100).as_slice()].concat();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let client = connect(&store).await;
+        let (sent, object_etag) = make(&client, name, &old).await;
+        let id = client.create_upload_for(&key(name), "t.2", true).await.unwrap().id;
+        let upload = UploadRef { key: key(name), id };
+        let source = |at: usize| CopySource {
+            object_etag: object_etag.clone(),
+            range: ByteRange { offset: (at * part) as u64, len: S3_PART },
+            part_etag: sent[at].etag.clone(),
+            crc: sent[at].crc.unwrap(),
+        };
+        let mut parts = Vec::new();
+        for at in 0..2 {
+            let copied = client.copy_part(&upload, number(at as u32 + 1), &source(at)).await.unwrap();
+            assert_eq!(copied.etag, sent[at].etag);
+            parts.push(CompletedPart { etag: copied.etag, ..sent[at].clone() });
+        }
+        parts.push(put(&client, &upload, 3, &new[2 * part..]).await);
+        client.complete(&upload, &parts, Some(Crc64Nvme::of(&new)), new.len() as u64).await.unwrap();
+        assert_eq!(client.head(&key(name)).await.unwrap().unwrap().token.as_deref(), Some("t.2"));
+        assert!(store.s3().get(store.bucket(), name).unwrap() == new);
+
+        // The object is another by now.
+        let id = client.create_upload_for(&key(name), "t.3", true).await.unwrap().id;
+        let upload = UploadRef { key: key(name), id };
+        let error = client.copy_part(&upload, number(1), &source(0)).await.unwrap_err();
+        assert_eq!(error.trouble, Trouble::InvalidPart, "{error}");
+        assert!(error.cause.contains("PreconditionFailed"), "{error}");
+        client.abort(&upload).await.unwrap();
+    });
+    assert_eq!(store.unfinished([name]), Vec::<String>::new());
+}
+
+/// Makes an object; its parts, and its `ETag`.
+async fn make(client: &S3Store, name: &str, whole: &[u8]) -> (Vec<CompletedPart>, String) {
+    let upload = UploadRef { key: key(name), id: client.create_upload(&key(name), "t.1").await.unwrap().id };
+    let mut parts = Vec::new();
+    for (number, bytes) in (1..).zip(whole.chunks(S3_PART as usize)) {
+        parts.push(put(client, &upload, number, bytes).await);
+    }
+    client.complete(&upload, &parts, Some(Crc64Nvme::of(whole)), whole.len() as u64).await.unwrap();
+    let etag = client.head(&key(name)).await.unwrap().unwrap().etag;
+    (parts, etag)
 }
 
 async fn connect(store: &Store) -> S3Store {

@@ -6,7 +6,9 @@
 
 mod client;
 mod completion;
+mod copying;
 mod credentials;
+mod replacing;
 #[path = "../world/mod.rs"]
 mod world;
 

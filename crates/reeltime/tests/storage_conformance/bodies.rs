@@ -242,6 +242,43 @@ pub async fn a_recording_that_shrinks_while_it_is_sent_is_noticed(world: &World)
     assert_eq!(world.read(&key), None);
 }
 
+/// And the object that is being copied of is the old one until the new one is complete.
+pub async fn a_part_is_copied_of_the_object_that_stands(world: &World) {
+    let (key, old) = (key("dir/ä b+%.mp4"), noise(12, 2 * PART + 700));
+    let original = world.object_of_parts(&key, &old).await;
+    let new = [&old[..2 * PART], &noise(13, PART)[..], b"tail"].concat();
+    let upload = world.begin(&key, "new").await;
+    let copied = [world.copy(&upload, 1, &original).await.unwrap(), world.copy(&upload, 2, &original).await.unwrap()];
+    let listed = world.store.list_parts(&upload).await.unwrap();
+    assert_eq!(listed.iter().map(|part| part.size_bytes).collect::<Vec<_>>(), [PART as u64; 2]);
+    assert_eq!(listed.iter().map(|part| &part.etag).collect::<Vec<_>>(), [&copied[0].etag, &copied[1].etag]);
+    let [first, second] = copied;
+    // What is copied once more is the same, and one that is sent again replaces it.
+    assert_eq!(world.copy(&upload, 2, &original).await.unwrap().etag, second.etag);
+    let mut new = new;
+    new[40..48].copy_from_slice(b"mdatsize");
+    let replaced = world.put(&upload, 1, 0, &new[..PART]).await;
+    assert_ne!(first.etag, replaced.etag);
+    let third = world.put(&upload, 3, 2 * PART, &new[2 * PART..]).await;
+    assert!(world.read(&key).unwrap() == old);
+    world.complete(&upload, &[replaced, second, third], &new).await.unwrap();
+    assert!(world.read(&key).unwrap() == new);
+}
+
+pub async fn a_part_is_not_copied_of_another_object(world: &World) {
+    let (key, old) = (key("a.mp4"), noise(14, 2 * PART));
+    let original = world.object_of_parts(&key, &old).await;
+    world.object_of_parts(&key, &noise(15, 2 * PART)).await;
+    let upload = world.begin(&key, "new").await;
+    let error = world.copy(&upload, 1, &original).await.unwrap_err();
+    assert_eq!(error.trouble, Trouble::InvalidPart, "{error}");
+
+    let nothing =
+        UploadRef { key: crate::world::key("b.mp4"), id: world.begin(&crate::world::key("b.mp4"), "t").await.id };
+    let error = world.copy(&nothing, 1, &original).await.unwrap_err();
+    assert_eq!(error.trouble, Trouble::InvalidPart, "{error}");
+}
+
 pub async fn an_object_in_one_request_bears_its_token_and_replaces_another(world: &World) {
     let key = key("dir/sub/a.mp4");
     let whole = noise(11, 300_000);

@@ -45,6 +45,8 @@ conformance! {
     only_uploads_of_exactly_this_key_are_listed
     a_recording_that_changes_while_it_is_sent_is_noticed
     a_recording_that_shrinks_while_it_is_sent_is_noticed
+    a_part_is_copied_of_the_object_that_stands
+    a_part_is_not_copied_of_another_object
     an_object_in_one_request_bears_its_token_and_replaces_another
     an_empty_object_is_an_object
     an_object_that_is_not_there_is_no_error

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use reeltime::pacing::Pacer;
 use reeltime::storage::s3::Checksums;
 use reeltime::storage::{
-    CompletedPart, LocalStore, NewUpload, ObjectStore, PartBody, S3Config, S3Store, StoreError, Stored, UploadRef,
+    CompletedPart, CopySource, LocalStore, NewUpload, ObjectStore, PartBody, S3Config, S3Store, StoreError, Stored,
+    UploadRef,
 };
 use reeltime_core::{ByteRange, Crc64Nvme, ObjectKey, PartNumber};
 use tempfile::TempDir;
@@ -119,6 +120,28 @@ impl World {
         self.store.put_part(upload, number(part), offset as u64, body).await
     }
 
+    /// An object of full parts and a tail.
+    pub async fn object_of_parts(&self, key: &ObjectKey, whole: &[u8]) -> Original {
+        let upload = self.begin(key, "old").await;
+        let mut parts = Vec::new();
+        for (at, bytes) in whole.chunks(PART).enumerate() {
+            parts.push(self.put(&upload, at as u32 + 1, at * PART, bytes).await);
+        }
+        self.complete(&upload, &parts, whole).await.unwrap();
+        Original { etag: self.store.head(key).await.unwrap().unwrap().etag, parts }
+    }
+
+    /// Has a full part copied.
+    pub async fn copy(&self, upload: &UploadRef, part: u32, original: &Original) -> Result<CompletedPart, StoreError> {
+        let offset = (part as usize - 1) * PART;
+        let CompletedPart { etag, crc, .. } = &original.parts[part as usize - 1];
+        let range = ByteRange { offset: offset as u64, len: PART as u64 };
+        let source =
+            CopySource { object_etag: original.etag.clone(), range, part_etag: etag.clone(), crc: crc.unwrap() };
+        let Stored { etag, .. } = self.store.copy_part(upload, number(part), &source).await?;
+        Ok(CompletedPart { number: number(part), etag, crc: *crc })
+    }
+
     /// Completes an upload whose object is to have these bytes.
     pub async fn complete(
         &self,
@@ -128,6 +151,12 @@ impl World {
     ) -> Result<Option<String>, StoreError> {
         self.store.complete(upload, parts, Some(Crc64Nvme::of(whole)), whole.len() as u64).await
     }
+}
+
+/// An object that can be copied of.
+pub struct Original {
+    etag: String,
+    parts: Vec<CompletedPart>,
 }
 
 /// A file that is being recorded.

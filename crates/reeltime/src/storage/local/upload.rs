@@ -71,6 +71,24 @@ fn open(object: &Path, upload: &UploadRef) -> Result<(UploadFiles, File, Journal
     Ok((files, temp, journal))
 }
 
+/// The files of an upload whose part is about to be written: what is about to be overwritten is
+/// no part any more, even if it is another's.
+pub(super) fn open_for(
+    object: &Path,
+    upload: &UploadRef,
+    number: PartNumber,
+    range: ByteRange,
+) -> Result<(UploadFiles, File), Failure> {
+    let (files, temp, journal) = open(object, upload)?;
+    let end = range.offset.saturating_add(range.len);
+    let overwritten = journal
+        .parts
+        .iter()
+        .filter(|(at, part)| **at == number || (part.range.offset < end && range.offset < part.range.end()));
+    Journal::void_parts(&files.journal, overwritten.map(|(at, _)| *at))?;
+    Ok((files, temp))
+}
+
 impl LocalStore {
     pub(super) async fn write_part(
         &self,
@@ -86,13 +104,7 @@ impl LocalStore {
         // meanwhile, the next one waits until that is over.
         let (mut turn, files, temp) = self
             .run(move |_| {
-                let (files, temp, journal) = open(&object, &upload)?;
-                // What is about to be overwritten is no part any more, even if it is another's.
-                let end = range.offset.saturating_add(range.len);
-                let overwritten = journal.parts.iter().filter(|(at, part)| {
-                    **at == number || (part.range.offset < end && range.offset < part.range.end())
-                });
-                Journal::void_parts(&files.journal, overwritten.map(|(at, _)| *at))?;
+                let (files, temp) = open_for(&object, &upload, number, range)?;
                 Ok((turn, files, Arc::new(temp)))
             })
             .await?;

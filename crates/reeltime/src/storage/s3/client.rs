@@ -17,6 +17,7 @@ use aws_types::service_config::ServiceConfigKey;
 use tokio::sync::Mutex;
 
 use super::S3Config;
+use super::plain::SaysMinio;
 use super::xml::WellFormed;
 
 /// Without a region from anywhere: what stores other than AWS mostly accept.
@@ -33,6 +34,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Clients {
     config: S3Config,
     http: SharedHttpClient,
+    says_minio: SaysMinio,
     current: Mutex<Current>,
 }
 
@@ -47,19 +49,25 @@ impl Clients {
     pub(super) async fn new(config: S3Config) -> Self {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let (client, endpoint) = make(&config, http.clone()).await;
+        let says_minio = SaysMinio::default();
+        let (client, endpoint) = make(&config, http.clone(), says_minio.clone()).await;
         let current = Current { client, endpoint, made: Instant::now(), refused: false };
-        Self { config, http, current: Mutex::new(current) }
+        Self { config, http, says_minio, current: Mutex::new(current) }
     }
 
     /// The client to use for one request.
     pub(super) async fn get(&self) -> Client {
         let mut current = self.current.lock().await;
         if current.refused && current.made.elapsed() >= RENEW_EVERY {
-            let (client, endpoint) = make(&self.config, self.http.clone()).await;
+            let (client, endpoint) = make(&self.config, self.http.clone(), self.says_minio.clone()).await;
             *current = Current { client, endpoint, made: Instant::now(), refused: false };
         }
         current.client.clone()
+    }
+
+    /// Whether it is `MinIO`, by what it has answered so far.
+    pub(super) fn is_minio(&self) -> bool {
+        self.says_minio.get()
     }
 
     /// Says that the credentials were refused.
@@ -81,7 +89,7 @@ impl Clients {
 }
 
 /// A client and the endpoint it uses, if one was named.
-async fn make(config: &S3Config, http: SharedHttpClient) -> (Client, Option<String>) {
+async fn make(config: &S3Config, http: SharedHttpClient, says_minio: SaysMinio) -> (Client, Option<String>) {
     let timeouts = TimeoutConfig::builder().connect_timeout(config.patience.connect).disable_read_timeout().build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
@@ -99,7 +107,7 @@ async fn make(config: &S3Config, http: SharedHttpClient) -> (Client, Option<Stri
     }
     let shared = loader.load().await;
     let endpoint = endpoint_of(config, &shared);
-    let mut builder = aws_sdk_s3::config::Builder::from(&shared).interceptor(WellFormed);
+    let mut builder = aws_sdk_s3::config::Builder::from(&shared).interceptor(WellFormed).interceptor(says_minio);
     if endpoint.as_deref().is_some_and(|endpoint| !is_aws(endpoint)) {
         builder = builder.force_path_style(true);
     }

@@ -67,7 +67,11 @@ impl Failure {
         cause.push(')');
 
         let mut hint = hint.to_owned();
-        if let (301 | 307 | 400, Some(region)) = (status, response.headers().get("x-amz-bucket-region")) {
+        // Some stores tell their region with every answer.
+        let of_request = trouble == Trouble::Denied;
+        if let (301 | 307 | 400, Some(region), true) =
+            (status, response.headers().get("x-amz-bucket-region"), of_request)
+        {
             hint = format!("the bucket is in another region: --s3-region {region}");
         }
         Self { trouble, cause, hint, status: Some(status), code: code.to_owned() }
@@ -126,6 +130,12 @@ impl Failure {
         refused && !mismatch && (speaks_of_it || matches!(self.code.as_str(), "NotImplemented" | "MalformedXML"))
     }
 
+    /// Whether the store may have refused to replace a part: as rclone says it, or as Aliyun OSS
+    /// does of an upload in sequence.
+    pub(super) fn may_mean_not_replaced(&self) -> bool {
+        matches!(self.code.as_str(), "NotImplemented" | "PartNotSequential" | "PartAlreadyExist")
+    }
+
     /// Whether fresh credentials may help.
     pub(super) fn may_be_about_credentials(&self) -> bool {
         // Garage answers an unknown key with AccessDenied.
@@ -167,6 +177,9 @@ const CLOCK: &str = "the clocks of this machine and of the store differ: set thi
 const BUSY: &str = "the store is busy or broken; it is tried again, and nothing is lost";
 const FULL: &str = "the store is full: free space there, or raise its quota; it is tried again, and nothing is lost";
 const UNSUPPORTED: &str = "the store does not know this request; see docs/PROVIDERS.md for stores that work";
+/// For a part that is refused because there is one of its number.
+pub(super) const NOT_REPLACED: &str = "the store does not replace parts: what was rewritten is sent when the recording \
+     has ended, in a new upload; see docs/PROVIDERS.md";
 const BAD_NAME: &str = "rename the recording, or choose a shorter prefix";
 
 /// Codes that mean the same for every request.

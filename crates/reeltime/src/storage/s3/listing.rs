@@ -25,6 +25,11 @@ impl S3Store {
                 .upload_id(&upload.id)
                 .set_part_number_marker(marker.clone());
             let page = self.ask(Duration::ZERO, request.send()).await?;
+            // Begun so by an earlier process.
+            let is_plain = page.checksum_algorithm().is_none_or(|algorithm| algorithm.as_str().is_empty());
+            if marker.is_none() && self.clients.is_minio() && is_plain {
+                self.plain.note(&upload.id);
+            }
             for part in page.parts() {
                 let number = part.part_number().and_then(|number| u32::try_from(number).ok());
                 let size = part.size().and_then(|size| u64::try_from(size).ok());

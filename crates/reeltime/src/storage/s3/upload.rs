@@ -23,11 +23,16 @@ const COMPLETION_PER_PART: Duration = Duration::from_millis(60);
 const COMPLETION: Duration = Duration::from_mins(1);
 
 impl S3Store {
-    pub(super) async fn begin(&self, key: &ObjectKey, token: &str) -> Result<NewUpload, Failure> {
+    pub(super) async fn begin(&self, key: &ObjectKey, token: &str, for_copies: bool) -> Result<NewUpload, Failure> {
         let full_key = self.store_key(key)?;
-        let answer = self.with_or_without_checksums(|with| self.begin_once(key, &full_key, token, with)).await?;
+        let plain = for_copies && self.clients.is_minio();
+        let begin = |with| self.begin_once(key, &full_key, token, with && !plain);
+        let answer = self.with_or_without_checksums(begin).await?;
         let id = answer.upload_id().filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| Failure::new(Trouble::Denied, "the answer has no upload id"))?.to_owned();
+        if plain {
+            self.plain.note(&id);
+        }
         Ok(NewUpload { id, abort_at: answer.abort_date().map(wall_time) })
     }
 
@@ -133,9 +138,10 @@ impl S3Store {
             return Err(Failure::new(Trouble::InvalidPart, "an upload is not completed without parts"));
         }
         let all_known = parts.iter().all(|part| part.crc.is_some());
-        let crc = crc.filter(|_| all_known);
+        let crc = crc.filter(|_| all_known && !self.plain.has(&upload.id));
         let request = |with| self.finish_once(upload, parts, crc.filter(|_| with));
         let answer = self.with_or_without_checksums(request).await?;
+        self.plain.forget(&upload.id);
         Ok(answer.e_tag().map(unquoted).filter(|etag| !etag.is_empty()))
     }
 
@@ -178,6 +184,9 @@ impl S3Store {
             .key(self.store_key(&upload.key)?)
             .upload_id(&upload.id);
         let answer = self.ask(Duration::ZERO, request.send()).await;
+        if answer.is_ok() {
+            self.plain.forget(&upload.id);
+        }
         match answer {
             Err(failure) if failure.trouble == Trouble::NoSuchUpload => Ok(()),
             answer => answer.map(drop),

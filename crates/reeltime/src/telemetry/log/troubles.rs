@@ -54,7 +54,7 @@ impl Troubles {
     /// the number of times that it was not said.
     pub(super) fn is_over(&mut self, event: &Event) -> Option<u64> {
         match event.what {
-            What::PartStored { .. } | What::UploadCreated { .. } => {
+            What::PartStored { .. } | What::PartCopied { .. } | What::UploadCreated { .. } => {
                 let trouble = self.0.get_mut(&event.stream).filter(|trouble| !trouble.over)?;
                 trouble.over = true;
                 Some(std::mem::take(&mut trouble.unsaid))
