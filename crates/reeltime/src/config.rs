@@ -34,7 +34,7 @@ pub use span::Span;
 pub use tail_flush::TailFlush;
 pub use text::BadValue;
 
-pub(crate) use resolve::{destination, state_url};
+pub(crate) use resolve::{destination, endpoint, node_name, state_url};
 
 use crate::checkpoint::url::StateUrl;
 use crate::storage::url::Destination;

@@ -3,6 +3,7 @@
 //! Data flows one way: directory → `watch` → `supervisor` → `processor` ⇄ core → `storage` and
 //! `checkpoint` → `metadata` → `events`.
 
+mod asking;
 pub mod checkpoint;
 pub mod cli;
 pub mod clock;
@@ -21,5 +22,6 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod text_table;
 pub mod uplink;
+pub mod verifying;
 pub mod view;
 pub mod watch;

@@ -1,7 +1,9 @@
 //! The command line: one file per command.
 
+mod places;
 pub mod run;
 pub mod status;
+pub mod verify;
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -26,6 +28,7 @@ pub struct Cli {
 enum Command {
     Run(Box<run::RunArgs>),
     Status(status::StatusArgs),
+    Verify(verify::VerifyArgs),
 }
 
 /// A command that did not do its work. Displayed as an `error:` line and a `hint:` line.
@@ -75,8 +78,10 @@ impl Cli {
     pub fn read(args: &[OsString]) -> Result<Self, Failure> {
         let answer = Self::command().try_get_matches_from(args).and_then(|matches| {
             let mut cli = Self::from_arg_matches(&matches)?;
-            if let (Command::Run(run), Some(("run", matches))) = (&mut cli.command, matches.subcommand()) {
-                run.settings.split_variables(matches);
+            match (&mut cli.command, matches.subcommand()) {
+                (Command::Run(run), Some(("run", matches))) => run.settings.split_variables(matches),
+                (Command::Verify(verify), Some(("verify", matches))) => verify.split_variables(matches),
+                _ => {}
             }
             Ok(cli)
         });
@@ -88,6 +93,7 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::run(args.config()?).await,
             Command::Status(args) => status::status(args).await,
+            Command::Verify(args) => verify::verify(args).await,
         }
     }
 }

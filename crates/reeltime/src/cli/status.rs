@@ -1,12 +1,12 @@
 //! `reeltime status`: what the state says of the streams, whether or not reeltime runs.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Failure;
+use super::places::print;
 use crate::checkpoint::url::{StateUrl, open_read_only};
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::config::{destination, file, state_url};
@@ -85,16 +85,5 @@ fn full_key(to: Option<Destination>) -> FullKey {
     match to {
         Some(Destination::S3 { prefix, .. }) if !prefix.is_empty() => Arc::new(move |key| format!("{prefix}/{key}")),
         _ => Arc::new(ToString::to_string),
-    }
-}
-
-/// Prints to stdout; a reader that has seen enough is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::failed(format!("cannot write to stdout: {error}"), ""))
-        }
-        _ => Ok(()),
     }
 }

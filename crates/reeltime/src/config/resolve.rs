@@ -114,7 +114,8 @@ fn temp_suffixes(given: Option<Vec<String>>) -> Result<Vec<String>, Problem> {
     }
 }
 
-fn endpoint(text: String) -> Result<String, Problem> {
+/// An endpoint from its text.
+pub(crate) fn endpoint(text: String) -> Result<String, Problem> {
     let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match host {
         Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(text),
@@ -145,7 +146,8 @@ fn scan_interval(given: Option<Span>) -> Result<Option<Duration>, Problem> {
     }
 }
 
-fn node_name(given: Option<String>) -> Result<String, Problem> {
+/// A node's name, or that of this machine.
+pub(crate) fn node_name(given: Option<String>) -> Result<String, Problem> {
     let hint = "name this node: --node NAME, up to 255 bytes of text without control characters";
     let Some(name) = given.or_else(host::name) else {
         return Err(Problem::new("this machine has no host name", hint));
