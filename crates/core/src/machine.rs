@@ -31,6 +31,7 @@ mod sight;
 mod survey;
 
 pub use messages::{Action, Input, Now, ObjectFacts, Origin, PendingUpload, Policy, RemotePart, WholeObject};
+pub use survey::plan_of;
 
 use std::collections::BTreeMap;
 

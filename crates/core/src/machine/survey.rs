@@ -152,7 +152,7 @@ impl StreamMachine {
 ///
 /// Parts are full. Short is the last one, which may be a tail, and now and then one before it: a
 /// tail that was to be sent again when the file had grown.
-fn plan_of(parts: &[RemotePart], usual: PartPlan) -> Option<PartPlan> {
+pub fn plan_of(parts: &[RemotePart], usual: PartPlan) -> Option<PartPlan> {
     let fits = |plan: &PartPlan| {
         let full = |part: &RemotePart| plan.range(part.number).map_or(0, |range| range.len);
         let some_full = match parts {

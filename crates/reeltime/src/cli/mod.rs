@@ -2,7 +2,9 @@
 
 mod places;
 pub mod run;
+pub mod salvage;
 pub mod status;
+pub mod sweep;
 pub mod verify;
 
 use std::error::Error as _;
@@ -28,7 +30,9 @@ pub struct Cli {
 enum Command {
     Run(Box<run::RunArgs>),
     Status(status::StatusArgs),
-    Verify(verify::VerifyArgs),
+    Verify(Box<verify::VerifyArgs>),
+    Sweep(Box<sweep::SweepArgs>),
+    Salvage(Box<salvage::SalvageArgs>),
 }
 
 /// A command that did not do its work. Displayed as an `error:` line and a `hint:` line.
@@ -93,7 +97,9 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::run(args.config()?).await,
             Command::Status(args) => status::status(args).await,
-            Command::Verify(args) => verify::verify(args).await,
+            Command::Verify(args) => verify::verify(*args).await,
+            Command::Sweep(args) => sweep::sweep(*args).await,
+            Command::Salvage(args) => salvage::salvage(*args).await,
         }
     }
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Failure;
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::url::{self, StateUrl, open_read_only};
+use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::config::{Problem, S3Checksums, S3Config, Settings, destination, endpoint, file};
 use crate::storage::url::Destination;
 use crate::storage::{LocalStore, ObjectStore, StoreError, s3};
@@ -100,6 +101,33 @@ pub(super) fn checkpoint_failure(error: &CheckpointError) -> Failure {
         }
         CheckpointError::Outage { .. } => "check the disk or the service that holds the state; nothing is lost",
         _ => "",
+    };
+    Failure::failed(error.to_string(), hint)
+}
+
+/// Opens the state to look at it, whether or not its owner runs.
+pub(super) async fn open_to_look(state: &StateUrl) -> Result<Arc<dyn CheckpointStore>, Failure> {
+    open_read_only(state).await.map_err(|error| unreadable(&error))
+}
+
+/// Opens the state to change it, as node `node`. One that is not there is not created: whoever
+/// mends what a reeltime left behind has misspelt it.
+pub(super) async fn open_to_mend(state: &StateUrl, node: &str) -> Result<Arc<dyn CheckpointStore>, Failure> {
+    drop(open_to_look(state).await?);
+    url::open(state, node).await.map_err(|error| match error {
+        CheckpointError::Held { .. } => Failure::failed(
+            error.to_string(),
+            "a reeltime that runs minds its streams itself: stop it first, or leave them to it; nothing was changed",
+        ),
+        error => unreadable(&error),
+    })
+}
+
+/// A state that cannot be read, as the end of a command.
+pub(super) fn unreadable(error: &CheckpointError) -> Failure {
+    let hint = match error {
+        CheckpointError::Unusable { .. } => "name with --state the state that `reeltime run` uses; nothing was changed",
+        _ => "try again; nothing was changed",
     };
     Failure::failed(error.to_string(), hint)
 }

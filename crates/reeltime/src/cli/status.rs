@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Failure;
-use super::places::print;
-use crate::checkpoint::url::{StateUrl, open_read_only};
+use super::places::{open_to_look, print, unreadable};
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::config::{destination, file, state_url};
 use crate::listing::{FullKey, view_of};
@@ -43,7 +42,7 @@ pub async fn status(args: StatusArgs) -> Result<(), Failure> {
     let from_file = args.config.as_deref().map(file::read).transpose()?.unwrap_or_default();
     let to = args.to.or(from_file.to).map(|to| destination(&to)).transpose()?;
     let state = state_url(args.state.or(from_file.state), |name| std::env::var_os(name))?;
-    let checkpoint = open(&state).await?;
+    let checkpoint = open_to_look(&state).await?;
     let streams = streams(checkpoint.as_ref(), &full_key(to)).await.map_err(|error| unreadable(&error))?;
     let text = if args.json {
         let json = serde_json::to_string_pretty(&streams);
@@ -55,19 +54,6 @@ pub async fn status(args: StatusArgs) -> Result<(), Failure> {
         table(&streams, i64::try_from(now).unwrap_or(i64::MAX))
     };
     print(&text)
-}
-
-/// The one place where the state is opened.
-async fn open(state: &StateUrl) -> Result<Arc<dyn CheckpointStore>, Failure> {
-    open_read_only(state).await.map_err(|error| unreadable(&error))
-}
-
-fn unreadable(error: &CheckpointError) -> Failure {
-    let hint = match error {
-        CheckpointError::Unusable { .. } => "name with --state the state that `reeltime run` uses; nothing was changed",
-        _ => "try again; nothing was changed",
-    };
-    Failure::failed(error.to_string(), hint)
 }
 
 /// All remembered streams, the newest last.
