@@ -30,7 +30,7 @@ mod reconcile;
 mod sight;
 mod survey;
 
-pub use messages::{Action, Input, Now, ObjectFacts, Origin, PendingUpload, Policy, RemotePart, WholeObject};
+pub use messages::{Action, Input, Now, ObjectFacts, OnDelete, Origin, PendingUpload, Policy, RemotePart, WholeObject};
 pub use survey::plan_of;
 
 use std::collections::BTreeMap;
@@ -302,6 +302,11 @@ impl StreamMachine {
         }
         self.table.truncate(&self.record.plan, seen.version.size);
         if !seen.linked && seen.version.size == 0 && self.table.is_empty() && self.object == ObjectState::None {
+            self.give_up(Reason::SourceMissing);
+        }
+        // Whoever deletes a recording may mean it. An object that is made, or being made, stays.
+        let is_making = matches!(self.request, Some(Request::Complete | Request::PutObject));
+        if !seen.linked && self.policy.on_delete == OnDelete::Abort && self.object == ObjectState::None && !is_making {
             self.give_up(Reason::SourceMissing);
         }
     }

@@ -22,10 +22,10 @@ mod text;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reeltime_core::PlanKind;
+use reeltime_core::{OnDelete, PlanKind};
 
 pub use after_upload::AfterUpload;
-pub use choices::{LogFormat, PartPlanChoice, S3Checksums};
+pub use choices::{LogFormat, OnDeleteChoice, PartPlanChoice, S3Checksums};
 pub use listen::Listen;
 pub use rate::Rate;
 pub use settings::Settings;
@@ -58,6 +58,8 @@ pub struct Config {
     pub s3: S3Config,
     /// What becomes of the file afterwards.
     pub after_upload: AfterUpload,
+    /// What becomes of a recording whose file is deleted while it is uploaded.
+    pub on_delete: OnDelete,
     /// Bytes of the first part.
     pub part_size_bytes: u64,
     /// How part sizes develop.

@@ -215,6 +215,23 @@ fn what_was_begun_before_the_stream_is_somebody_elses() {
 }
 
 #[test]
+fn a_key_that_another_node_has_too_is_left_alone() {
+    let world = with_done("sweep-other-node");
+    let state = rusqlite::Connection::open(world.beside("state.db")).unwrap();
+    state
+        .execute_batch(
+            "CREATE TEMP TABLE other AS SELECT * FROM streams;
+             UPDATE other SET node = 'other', id = '01990000-0000-7000-8000-000000000000';
+             INSERT INTO streams SELECT * FROM other",
+        )
+        .unwrap();
+    drop(state);
+    let orphan = begin(&world, "done.mp4", &[S3_PART]);
+    sweep(&world, &[]).assert(&orphan, "kept", "a stream of node other");
+    assert!(is_there(&world, "done.mp4", &orphan));
+}
+
+#[test]
 fn recordings_that_are_not_mounted_are_not_gone() {
     let world = World::s3("sweep-away");
     let live = record_until(world.path("live.mp4"), Style::Append, 2 * S3_PART, S3_PART);

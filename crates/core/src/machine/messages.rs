@@ -21,6 +21,18 @@ pub struct Policy {
     pub single_request_bytes: u64,
     /// How part sizes develop; for uploads that begin from now on.
     pub plan_kind: PlanKind,
+    /// What becomes of a recording whose file is deleted before its object is made.
+    pub on_delete: OnDelete,
+}
+
+/// What becomes of a recording whose file is deleted while it is uploaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnDelete {
+    /// It is uploaded to its end from the open file.
+    #[default]
+    Finish,
+    /// Its upload is aborted, and the stream fails with [`Reason::SourceMissing`].
+    Abort,
 }
 
 /// A part as the store lists it.

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use checkpoint::Checkpoint;
 use reeltime_core::{
-    Action, ByteRange, Crc64Nvme, FileVersion, Input, Limits, Now, ObjectFacts, ObjectKey, Observation, Origin, Part,
-    PartNumber, PartPlan, PlanKind, Policy, Reason, State, StreamId, StreamMachine, StreamRecord, Tick, Trouble,
-    UploadState, WallTime, Writers,
+    Action, ByteRange, Crc64Nvme, FileVersion, Input, Limits, Now, ObjectFacts, ObjectKey, Observation, OnDelete,
+    Origin, Part, PartNumber, PartPlan, PlanKind, Policy, Reason, State, StreamId, StreamMachine, StreamRecord, Tick,
+    Trouble, UploadState, WallTime, Writers,
 };
 use store::Store;
 
@@ -31,6 +31,7 @@ pub struct Seen {
     pub forgotten: u64,
     pub rolled_back: u64,
     pub recognised: u64,
+    pub deleted: u64,
 }
 
 impl Seen {
@@ -50,9 +51,10 @@ impl Seen {
         self.forgotten += other.forgotten;
         self.rolled_back += other.rolled_back;
         self.recognised += other.recognised;
+        self.deleted += other.deleted;
     }
 
-    pub fn counts(&self) -> [(&'static str, u64); 15] {
+    pub fn counts(&self) -> [(&'static str, u64); 16] {
         [
             ("a completed object", self.completed),
             ("a failed stream", self.failed),
@@ -69,6 +71,7 @@ impl Seen {
             ("a checkpoint that lost everything", self.forgotten),
             ("a checkpoint that is an older copy", self.rolled_back),
             ("an object that was recognised", self.recognised),
+            ("a deleted recording that was given up with its file still open", self.deleted),
         ]
     }
 }
@@ -105,6 +108,8 @@ pub struct World {
     file: Option<File>,
     /// The file that the process holds open after its name is gone.
     unlinked: Option<File>,
+    /// The name was there at the last look.
+    was_linked: bool,
     writer_open: bool,
     temp_name: bool,
     /// The name without the temp suffix belongs to another file.
@@ -151,6 +156,7 @@ impl World {
             parallel_parts: 1 + chance.below(4) as usize,
             single_request_bytes: [0, 8][chance.below(2) as usize],
             plan_kind: kind,
+            on_delete: if seed % 4 == 3 { OnDelete::Abort } else { OnDelete::Finish },
         };
         let store = Store::new(LIMITS, chance.one_in(2), chance.one_in(2));
         let etag_is_md5 = chance.one_in(2);
@@ -162,6 +168,7 @@ impl World {
             tick: 1 << 40,
             file: None,
             unlinked: None,
+            was_linked: true,
             writer_open: false,
             temp_name,
             final_name_taken,
@@ -570,6 +577,9 @@ impl World {
         let now = Now { tick: Tick(self.tick), wall: WallTime(self.tick as i64) };
         let Some(machine) = self.machine.as_mut() else { return };
         let text = if self.loud { format!("→ {input:?}") } else { String::new() };
+        if let Input::Observed(seen) = &input {
+            self.was_linked = seen.linked;
+        }
         let actions = machine.handle(input, now);
         let generation = machine.record().generation;
         if self.loud {
@@ -592,8 +602,12 @@ impl World {
                     self.unlinked = None;
                     return;
                 }
-                Action::GivenUp(_) => {
+                Action::GivenUp(reason) => {
                     self.seen.failed += 1;
+                    let is_open = self.unlinked.as_ref().is_some_and(|file| !file.bytes.is_empty());
+                    if reason == Reason::SourceMissing && is_open && self.policy.on_delete == OnDelete::Abort {
+                        self.seen.deleted += 1;
+                    }
                     assert!(self.checkpoint.record().is_none_or(|record| record.state == State::Failed));
                     let left = self.store.uploads_of(&self.key);
                     assert!(left.is_empty() || self.has_lost_checkpoint, "a failed stream leaves no upload");
@@ -615,6 +629,9 @@ impl World {
                     self.under_way.push(action);
                 }
                 exclusive => {
+                    let makes = matches!(exclusive, Action::Complete { .. } | Action::PutObject { .. });
+                    let is_meant = self.was_linked || self.policy.on_delete == OnDelete::Finish;
+                    assert!(!makes || is_meant, "an object of a recording that is known to be deleted");
                     let others = self.under_way.iter().filter(|other| {
                         !matches!(other, Action::SendPart { .. } | Action::VerifyPart { .. } | Action::Observe { .. })
                     });

@@ -195,6 +195,7 @@ pub fn outside(
             parallel_parts: config.max_uploads,
             single_request_bytes: config.part_size_bytes.min(SINGLE_REQUEST_BYTES),
             plan_kind: config.part_plan,
+            on_delete: config.on_delete,
         },
         temp_suffixes: config.temp_suffixes.clone().into(),
         after_upload: Arc::new(config.after_upload.clone()),
