@@ -39,6 +39,8 @@ pub struct Sweeper {
     pub may_be_running: bool,
     /// Nothing is aborted.
     pub dry_run: bool,
+    /// Uploads of keys that no stream has are told, too.
+    pub tell_all: bool,
 }
 
 /// What becomes of an upload. The names are a contract.
@@ -112,7 +114,7 @@ type ByKey = BTreeMap<ObjectKey, Vec<StreamRecord>>;
 impl Sweeper {
     /// Looks at the uploads of all keys that the node's streams have, aborts those that are
     /// orphaned, and tells `tell` what became of each.
-    pub async fn sweep(&self, tell: &mut dyn FnMut(Swept)) -> Result<(), CheckpointError> {
+    pub async fn sweep(&self, tell: &mut (dyn FnMut(Swept) + Send)) -> Result<(), CheckpointError> {
         let keys = self.keys().await?;
         let mut candidates = Vec::new();
         let (mut listing, mut keys) = (JoinSet::new(), keys.into_iter());
@@ -143,7 +145,24 @@ impl Sweeper {
                 tell(swept);
             }
         }
+        if self.tell_all {
+            self.tell_unknown(&records, tell).await;
+        }
         Ok(())
+    }
+
+    /// Tells of uploads that are none of reeltime's business.
+    async fn tell_unknown(&self, records: &ByKey, tell: &mut (dyn FnMut(Swept) + Send)) {
+        let known: BTreeSet<_> = records.keys().map(|key| self.store.full_key(key)).collect();
+        let swept = |key, upload_id, fate, why| Swept { key, upload_id, stream: None, fate, why, size_bytes: None };
+        let mut unless_known = |key, id| {
+            if !known.contains(&key) {
+                tell(swept(key, Some(id), Fate::Foreign, "no stream has its key".to_owned()));
+            }
+        };
+        if let Err(error) = self.store.each_upload(&mut unless_known).await {
+            tell(swept(self.store.location(), None, Fate::Failed, error.to_string()));
+        }
     }
 
     /// The keys of the node's streams, with the uploads that any stream names for them.

@@ -14,7 +14,9 @@ use testkit::proxy::{Fault, Op, When};
 use testkit::recorders::synthetic::{Recording, Style};
 use testkit::servers::Provider;
 
-use world::{DEADLINE, MIB, S3_PART, StateStore, World, record_until, wait_carried_out, wait_completed, wait_part};
+use world::{
+    DEADLINE, LOCAL_PART, MIB, S3_PART, StateStore, World, record_until, wait_carried_out, wait_completed, wait_part,
+};
 
 testkit::on_every_store! {
     what_a_lost_machine_had_uploaded_becomes_the_object
@@ -165,12 +167,30 @@ fn what_is_not_lost_is_refused(provider: Provider) {
 }
 
 #[test]
+fn a_destination_that_is_a_directory_is_salvaged_as_a_bucket_is() {
+    let world = World::local();
+    let held_at = 2 * LOCAL_PART + 9;
+    fs::create_dir(world.path("cam")).unwrap();
+    let recording = record_until(world.path(KEY), Style::Append, 4 * LOCAL_PART, held_at);
+    let daemon = world.daemon().args(["--tail-flush", "300ms"]).start();
+    wait_part(&daemon, recording.path(), 3);
+    let recorded = lose(&world, &daemon, held_at);
+    let output = world.mend(&["salvage", "--as", "saver", "--node", "test"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(said.contains(&format!("{KEY}: {held_at} bytes; nothing is known to be missing\n")), "{said}");
+    assert!(said.ends_with("\n1 of 1 streams completed\n"), "{said}");
+    assert!(world.bytes(KEY).unwrap() == recorded);
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn an_id_that_is_none_or_unknown_is_told() {
     let world = World::s3("salvage-ids");
     assert_eq!(world.once(), Some(0));
     for (args, code, message) in [
         (&["salvage"][..], 2, "ID"),
-        (&["salvage", "x"], 2, "ID"),
+        (&["salvage", "x"], 2, "`reeltime salvage --help`"),
         (&["salvage", "01990000-0000-7000-8000-000000000000", "--node", "a"], 2, "--node"),
         (&["salvage", "01990000-0000-7000-8000-000000000000"], 1, "does not have stream 01990000"),
     ] {

@@ -104,6 +104,11 @@ impl Cli {
     }
 }
 
+/// The command that was given.
+fn command(args: &[OsString]) -> String {
+    args.get(1).map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
 /// A value that is none, in the words of its type, and where it was given.
 fn bad_value(error: &clap::Error, args: &[OsString]) -> Option<Failure> {
     if error.kind() != ErrorKind::ValueValidation {
@@ -125,6 +130,6 @@ fn bad_value(error: &clap::Error, args: &[OsString]) -> Option<Failure> {
         Some(ContextValue::String(value)) if !problem.contains(value.as_str()) => format!("{value:?}: {problem}"),
         _ => problem,
     };
-    let hint = if hint.is_empty() { "`reeltime run --help` says what it takes".to_owned() } else { hint };
+    let hint = if hint.is_empty() { format!("`reeltime {} --help` says what it takes", command(args)) } else { hint };
     Some(Failure::usage(format!("{place}: {problem}"), hint))
 }

@@ -80,7 +80,8 @@ pub async fn sweep(args: SweepArgs) -> Result<(), Failure> {
     patiently(|| store.preflight()).await.map_err(|error| store_failure(&error))?;
     // Whoever has the lock of a state file knows that nobody else runs.
     let may_be_running = checkpoint.is_shared() && !args.yes;
-    let sweeper = Sweeper { store, checkpoint, node, may_be_running, dry_run: args.dry_run };
+    let sweeper =
+        Sweeper { store, checkpoint, node, may_be_running, dry_run: args.dry_run, tell_all: args.json || args.verbose };
     let mut counts = [0_u64; Fate::ALL.len()];
     let mut printed = Ok(());
     let mut tell = |swept: Swept| {
