@@ -12,12 +12,13 @@
 //! Each step may be repeated: after a crash or an error it is begun again from what store and
 //! checkpoint say.
 
+mod pieces;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use reeltime_core::{
-    ByteRange, Crc64Nvme, ObjectFacts, Part, PartNumber, PartPlan, PartTable, Reason, RemotePart, State, StreamId,
-    StreamRecord, Trouble, UploadState, WholeObject,
+    ObjectFacts, PartTable, Reason, RemotePart, State, StreamId, StreamRecord, Trouble, UploadState, WholeObject,
 };
 
 use crate::asking::{abort_until_gone, patiently};
@@ -26,6 +27,7 @@ use crate::clock;
 use crate::leftover::{FileState, file_state};
 use crate::metadata::{MetadataDocument, Probe};
 use crate::storage::{CompletedPart, ObjectStore, PartBody, StoreError, UploadRef};
+use pieces::{Kept, end_of, in_order, prefix, whole};
 
 /// Salvages streams.
 #[derive(Clone)]
@@ -87,9 +89,6 @@ impl SalvageError {
         }
     }
 }
-
-/// A part that becomes part of the object.
-type Kept = (PartNumber, ByteRange, Part);
 
 impl Salvager {
     /// Salvages a stream as the checkpoint has it.
@@ -261,61 +260,6 @@ fn refuse_if_over(record: &StreamRecord) -> Result<(), SalvageError> {
     Err(SalvageError::Refused { why, hint: "`reeltime status` shows what is unfinished".to_owned() })
 }
 
-/// Where the last part ends: the recording has been that long, whatever was written down of it.
-fn end_of(parts: &[RemotePart], plan: &PartPlan) -> u64 {
-    let ends = parts.iter().filter_map(|part| Some(plan.range(part.number)?.offset + part.size_bytes));
-    ends.max().unwrap_or(0)
-}
-
-/// The parts from the first to the first gap, as the plan divides.
-fn prefix(parts: Vec<RemotePart>, plan: &PartPlan, known: &PartTable) -> Vec<Kept> {
-    let mut kept: Vec<Kept> = Vec::new();
-    for (at, found) in (1..).zip(parts) {
-        let Some(full) = plan.range(found.number) else { break };
-        if found.number.get() != at || found.size_bytes > full.len || found.size_bytes == 0 {
-            break;
-        }
-        let range = ByteRange { offset: full.offset, len: found.size_bytes };
-        let part = match known.get(found.number) {
-            Some(part) if part.etag == found.etag && part.size_bytes == found.size_bytes => {
-                Part { crc: part.crc.or(found.crc), ..part.clone() }
-            }
-            before => Part {
-                size_bytes: found.size_bytes,
-                etag: found.etag,
-                crc: found.crc,
-                stored_at: found.stored_at,
-                uploads: before.map_or(1, |part| part.uploads + 1),
-                proven: None,
-                dirty: false,
-            },
-        };
-        kept.push((found.number, range, part));
-        if range.len < full.len {
-            break;
-        }
-    }
-    kept
-}
-
-/// The known parts of an object of this size; none if they do not make it up.
-fn in_order(known: &PartTable, plan: &PartPlan, size_bytes: u64) -> Vec<Kept> {
-    let parts: Vec<_> = known
-        .iter()
-        .filter_map(|(number, part)| Some((number, plan.range_in(number, size_bytes)?, part.clone())))
-        .collect();
-    let is_all = whole(&parts).0 == size_bytes && parts.iter().all(|(_, range, part)| range.len == part.size_bytes);
-    if is_all { parts } else { Vec::new() }
-}
-
-/// Size and, if it is known, checksum.
-fn whole(parts: &[Kept]) -> (u64, Option<Crc64Nvme>) {
-    let size_bytes = parts.iter().map(|(_, range, _)| range.len).sum();
-    let crc =
-        parts.iter().try_fold(Crc64Nvme::EMPTY, |crc, (_, range, part)| Some(crc.followed_by(part.crc?, range.len)));
-    (size_bytes, crc.filter(|_| !parts.is_empty()))
-}
-
 /// Those of a node that are unfinished, the oldest first; or those with these ids.
 pub fn select(records: Vec<StreamRecord>, ids: &[StreamId], node: Option<&str>) -> Vec<StreamRecord> {
     let is_unfinished = |record: &StreamRecord| matches!(record.state, State::Active | State::PendingCompletion);
@@ -329,32 +273,3 @@ pub fn select(records: Vec<StreamRecord>, ids: &[StreamId], node: Option<&str>) 
 
 /// Stores list the beginning of an upload in whole seconds.
 const LISTED_TO_MS: i64 = 1_000;
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use reeltime_core::{Limits, PlanKind, WallTime};
-
-    use super::*;
-
-    #[test]
-    fn what_is_whole_ends_at_the_first_gap_or_short_part() {
-        let plan = PartPlan::new(PlanKind::Uniform, 10, Limits::LOCAL).unwrap();
-        let kept = |parts: &[(u32, u64)]| {
-            let parts = parts.iter().map(|(number, size_bytes)| RemotePart {
-                number: PartNumber::new(*number).unwrap(),
-                size_bytes: *size_bytes,
-                etag: String::new(),
-                crc: None,
-                stored_at: WallTime(0),
-            });
-            whole(&prefix(parts.collect(), &plan, &PartTable::default())).0
-        };
-        assert_eq!(kept(&[(1, 10), (2, 10), (3, 4)]), 24);
-        assert_eq!(kept(&[(1, 10), (2, 3), (3, 10)]), 13, "a tail that was not sent again");
-        assert_eq!(kept(&[(1, 10), (3, 10)]), 10);
-        assert_eq!(kept(&[(2, 10), (3, 10)]), 0);
-        assert_eq!(kept(&[(1, 10), (2, 11)]), 10, "not as this plan divides");
-        assert_eq!(kept(&[]), 0);
-    }
-}
