@@ -304,9 +304,10 @@ impl StreamMachine {
         if !seen.linked && seen.version.size == 0 && self.table.is_empty() && self.object == ObjectState::None {
             self.give_up(Reason::SourceMissing);
         }
-        // Whoever deletes a recording may mean it. An object that is made, or being made, stays.
-        let is_making = matches!(self.request, Some(Request::Complete | Request::PutObject));
-        if !seen.linked && self.policy.on_delete == OnDelete::Abort && self.object == ObjectState::None && !is_making {
+        // Whoever deletes a recording may mean it. One whose object is made, or was asked for and may
+        // be made, is finished.
+        let is_made = self.object != ObjectState::None || self.made_of.is_some();
+        if !seen.linked && self.policy.on_delete == OnDelete::Abort && !is_made {
             self.give_up(Reason::SourceMissing);
         }
     }

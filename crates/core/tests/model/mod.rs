@@ -108,6 +108,8 @@ pub struct World {
     file: Option<File>,
     /// The file that the process holds open after its name is gone.
     unlinked: Option<File>,
+    /// The generation whose object this process has asked for.
+    asked_for: Option<u32>,
     /// The name was there at the last look.
     was_linked: bool,
     writer_open: bool,
@@ -168,6 +170,7 @@ impl World {
             tick: 1 << 40,
             file: None,
             unlinked: None,
+            asked_for: None,
             was_linked: true,
             writer_open: false,
             temp_name,
@@ -430,6 +433,7 @@ impl World {
         if self.machine.is_some() {
             return;
         }
+        self.asked_for = None;
         self.unlinked = None; // nobody holds it open
         let known = self.checkpoint.record().cloned();
         let live = known.as_ref().is_some_and(|r| matches!(r.state, State::Active | State::PendingCompletion));
@@ -581,7 +585,7 @@ impl World {
             self.was_linked = seen.linked;
         }
         let actions = machine.handle(input, now);
-        let generation = machine.record().generation;
+        let (generation, size_bytes) = (machine.record().generation, machine.size_bytes());
         if self.loud {
             self.say(text);
         }
@@ -604,8 +608,9 @@ impl World {
                 }
                 Action::GivenUp(reason) => {
                     self.seen.failed += 1;
-                    let is_open = self.unlinked.as_ref().is_some_and(|file| !file.bytes.is_empty());
+                    let is_open = self.unlinked.is_some() && size_bytes > 0;
                     if reason == Reason::SourceMissing && is_open && self.policy.on_delete == OnDelete::Abort {
+                        assert_ne!(self.asked_for, Some(generation), "an object may be there, and nobody knows of it");
                         self.seen.deleted += 1;
                     }
                     assert!(self.checkpoint.record().is_none_or(|record| record.state == State::Failed));
@@ -630,8 +635,12 @@ impl World {
                 }
                 exclusive => {
                     let makes = matches!(exclusive, Action::Complete { .. } | Action::PutObject { .. });
-                    let is_meant = self.was_linked || self.policy.on_delete == OnDelete::Finish;
+                    let was_asked = self.asked_for == Some(generation);
+                    let is_meant = self.was_linked || was_asked || self.policy.on_delete == OnDelete::Finish;
                     assert!(!makes || is_meant, "an object of a recording that is known to be deleted");
+                    if makes {
+                        self.asked_for = Some(generation);
+                    }
                     let others = self.under_way.iter().filter(|other| {
                         !matches!(other, Action::SendPart { .. } | Action::VerifyPart { .. } | Action::Observe { .. })
                     });
