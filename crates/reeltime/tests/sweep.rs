@@ -7,13 +7,14 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 use testkit::proxy::{Answer, Fault, Op, When};
 use testkit::recorders::synthetic::{Style, Synthetic};
 use testkit::servers::Provider;
 
-use world::{LOCAL_PART, MIB, S3_PART, StateStore, World, record_until, wait_completed, wait_part};
+use world::{Destination, LOCAL_PART, MIB, S3_PART, StateStore, World, record_until, wait_completed, wait_part};
 
 testkit::on_every_store! {
     orphans_are_aborted_and_nothing_else
@@ -331,6 +332,31 @@ fn a_recording_that_got_its_final_name_meanwhile_is_not_gone() {
     fs::rename(live.wait().path, world.path("live.mp4")).unwrap();
     sweep(&world, &[]).assert(&id, "kept", "goes on");
     assert!(is_there(&world, "live.mp4", &id));
+}
+
+#[test]
+fn the_file_of_run_says_where_everything_is() {
+    let world = with_done("sweep-config");
+    let orphan = begin(&world, "done.mp4", &[S3_PART]);
+    let Destination::S3 { proxy, env, .. } = &world.destination else { panic!("it is a bucket") };
+    let config = format!(
+        "to = '{}'\nstate = 'state.db'\nnode = 'test'\ns3-endpoint = '{}'\nmax-uploads = 3\n",
+        world.to(),
+        proxy.endpoint()
+    );
+    fs::write(world.beside("r.toml"), config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reeltime"));
+    command.env_clear().current_dir(world.beside("")).args(["sweep", "--config", "r.toml"]);
+    command.envs(env.iter().filter(|(name, _)| !name.contains("ENDPOINT")).cloned());
+    let output = command.output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""));
+    assert!(stdout.starts_with("aborted ") && stdout.contains(&orphan), "{stdout}");
+
+    let nowhere = Command::new(env!("CARGO_BIN_EXE_reeltime")).env_clear().arg("sweep").output().unwrap();
+    let stderr = String::from_utf8(nowhere.stderr).unwrap();
+    assert_eq!(nowhere.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("no destination") && stderr.contains("\nhint: "), "{stderr}");
 }
 
 #[test]

@@ -16,8 +16,9 @@ use crate::sweeping::{Fate, Sweeper, Swept};
 /// Abort orphaned uploads that reeltime started, and no others
 ///
 /// Unfinished uploads are invisible and cost money. reeltime aborts its own; what it could not (a
-/// crash together with a lost state, a lost machine, a recording deleted while reeltime was down)
-/// is found by what the state remembers of this node's streams: an upload is aborted if its stream
+/// recording deleted while reeltime was down, an abort that came too early, an upload that only a
+/// later listing shows) is found by what the state remembers of this node's streams: an upload is
+/// aborted if its stream
 /// names it, or if it has a stream's key, was begun after it and is divided into parts as it is;
 /// and if that stream is completed, has failed, or is unfinished while its file is gone. What was
 /// uploaded of a recording that is gone is lost with it: see `reeltime salvage`.
