@@ -33,7 +33,8 @@ mod replacing;
 mod sight;
 mod survey;
 
-pub use messages::{Action, Input, Now, ObjectFacts, Origin, PendingUpload, Policy, RemotePart, WholeObject};
+pub use messages::{Action, Input, Now, ObjectFacts, OnDelete, Origin, PendingUpload, Policy, RemotePart, WholeObject};
+pub use survey::plan_of;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -339,6 +340,12 @@ impl StreamMachine {
         }
         self.table.truncate(&self.record.plan, seen.version.size);
         if !seen.linked && seen.version.size == 0 && self.table.is_empty() && self.object == ObjectState::None {
+            self.give_up(Reason::SourceMissing);
+        }
+        // Whoever deletes a recording may mean it. One whose object is made, or was asked for and may
+        // be made, is finished.
+        let is_made = self.object != ObjectState::None || self.made_of.is_some();
+        if !seen.linked && self.policy.on_delete == OnDelete::Abort && !is_made {
             self.give_up(Reason::SourceMissing);
         }
     }

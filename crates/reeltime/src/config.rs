@@ -21,10 +21,10 @@ mod text;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reeltime_core::PlanKind;
+use reeltime_core::{OnDelete, PlanKind};
 
 pub use after_upload::AfterUpload;
-pub use choices::{LogFormat, PartPlanChoice, S3Checksums};
+pub use choices::{LogFormat, OnDeleteChoice, PartPlanChoice, S3Checksums};
 pub use listen::Listen;
 pub use rate::Rate;
 pub use settings::Settings;
@@ -33,7 +33,7 @@ pub use span::Span;
 pub use tail_flush::TailFlush;
 pub use text::BadValue;
 
-pub(crate) use resolve::{destination, state_url};
+pub(crate) use resolve::{destination, endpoint, node_name, state_url};
 
 use crate::checkpoint::url::StateUrl;
 use crate::storage::url::Destination;
@@ -57,6 +57,8 @@ pub struct Config {
     pub s3: S3Config,
     /// What becomes of the file afterwards.
     pub after_upload: AfterUpload,
+    /// What becomes of a recording whose file is deleted while it is uploaded.
+    pub on_delete: OnDelete,
     /// Bytes of the first part.
     pub part_size_bytes: u64,
     /// How part sizes develop.

@@ -8,7 +8,7 @@
 //! It can be dropped at any moment: the machine is built again from the checkpoint. An orderly
 //! stop lets requests under way end, because that saves sending their parts again.
 
-mod comparing;
+pub(crate) mod comparing;
 mod disposal;
 mod hands;
 mod ledger;

@@ -73,7 +73,16 @@ fn refused(answer: &Answer, what: &str, message: &str, hint: &str) {
 #[test]
 fn help_and_version_are_no_errors() {
     let place = Place::new();
-    for args in ["--help", "run --help", "run -h", "status --help", "--version"] {
+    for args in [
+        "--help",
+        "run --help",
+        "run -h",
+        "status --help",
+        "verify --help",
+        "sweep --help",
+        "salvage --help",
+        "--version",
+    ] {
         let answer = Answer::from(place.command(args).output().unwrap());
         assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""), "{args}");
         assert!(!answer.stdout.is_empty());

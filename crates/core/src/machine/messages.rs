@@ -24,6 +24,18 @@ pub struct Policy {
     /// A part that is sent again replaces the first, as far as is known of the store. Where it
     /// does not, nothing is sent before the end of the recording.
     pub replaces_parts: bool,
+    /// What becomes of a recording whose file is deleted before its object is made.
+    pub on_delete: OnDelete,
+}
+
+/// What becomes of a recording whose file is deleted while it is uploaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnDelete {
+    /// It is uploaded to its end from the open file.
+    #[default]
+    Finish,
+    /// Its upload is aborted, and the stream fails with [`Reason::SourceMissing`].
+    Abort,
 }
 
 /// A part as the store lists it.

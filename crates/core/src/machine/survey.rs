@@ -159,7 +159,7 @@ impl StreamMachine {
 /// Parts are full. Short is the last one, which may be a tail, and now and then one before it: a
 /// tail that was to be sent again when the file had grown. An upload without any full part may be
 /// anybody's, and is not worth much.
-fn plan_of(parts: &[RemotePart], usual: PartPlan) -> Option<PartPlan> {
+pub fn plan_of(parts: &[RemotePart], usual: PartPlan) -> Option<PartPlan> {
     let fits = |plan: &PartPlan| {
         let full = |part: &RemotePart| plan.range(part.number).map_or(0, |range| range.len);
         parts.iter().any(|part| part.size_bytes == full(part)) && parts.iter().all(|part| part.size_bytes <= full(part))

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use checkpoint::Checkpoint;
 use reeltime_core::{
-    Action, ByteRange, Crc64Nvme, FileVersion, Input, Limits, Now, ObjectFacts, ObjectKey, Observation, Origin, Part,
-    PartNumber, PartPlan, PlanKind, Policy, Reason, State, StreamId, StreamMachine, StreamRecord, Tick, Trouble,
-    UploadState, WallTime, Writers,
+    Action, ByteRange, Crc64Nvme, FileVersion, Input, Limits, Now, ObjectFacts, ObjectKey, Observation, OnDelete,
+    Origin, Part, PartNumber, PartPlan, PlanKind, Policy, Reason, State, StreamId, StreamMachine, StreamRecord, Tick,
+    Trouble, UploadState, WallTime, Writers,
 };
 use store::{Habits, Store};
 
@@ -36,6 +36,7 @@ pub struct Seen {
     pub objects_replaced: u64,
     pub not_replaced: u64,
     pub warned: u64,
+    pub deleted: u64,
 }
 
 impl Seen {
@@ -60,9 +61,10 @@ impl Seen {
         self.objects_replaced += other.objects_replaced;
         self.not_replaced += other.not_replaced;
         self.warned += other.warned;
+        self.deleted += other.deleted;
     }
 
-    pub fn counts(&self) -> [(&'static str, u64); 20] {
+    pub fn counts(&self) -> [(&'static str, u64); 21] {
         [
             ("a completed object", self.completed),
             ("a failed stream", self.failed),
@@ -84,6 +86,7 @@ impl Seen {
             ("an object that somebody replaced", self.objects_replaced),
             ("a part that the store did not replace", self.not_replaced),
             ("a word ahead of an upload's end", self.warned),
+            ("a deleted recording that was given up with its file still open", self.deleted),
         ]
     }
 }
@@ -120,6 +123,10 @@ pub struct World {
     file: Option<File>,
     /// The file that the process holds open after its name is gone.
     unlinked: Option<File>,
+    /// The generation whose object this process has asked for.
+    asked_for: Option<u32>,
+    /// The name was there at the last look.
+    was_linked: bool,
     writer_open: bool,
     temp_name: bool,
     /// The name without the temp suffix belongs to another file.
@@ -167,6 +174,7 @@ impl World {
             single_request_bytes: [0, 8][chance.below(2) as usize],
             plan_kind: kind,
             replaces_parts: true,
+            on_delete: if seed % 4 == 3 { OnDelete::Abort } else { OnDelete::Finish },
         };
         let habits = Habits {
             idempotent_completion: chance.one_in(2),
@@ -185,6 +193,8 @@ impl World {
             tick: 1 << 40,
             file: None,
             unlinked: None,
+            asked_for: None,
+            was_linked: true,
             writer_open: false,
             temp_name,
             final_name_taken,
@@ -465,6 +475,7 @@ impl World {
         if self.machine.is_some() {
             return;
         }
+        self.asked_for = None;
         self.unlinked = None; // nobody holds it open
         let known = self.checkpoint.record().cloned();
         let live = known.as_ref().is_some_and(|r| matches!(r.state, State::Active | State::PendingCompletion));
@@ -613,8 +624,11 @@ impl World {
         let now = Now { tick: Tick(self.tick), wall: WallTime(self.tick as i64) };
         let Some(machine) = self.machine.as_mut() else { return };
         let text = if self.loud { format!("→ {input:?}") } else { String::new() };
+        if let Input::Observed(seen) = &input {
+            self.was_linked = seen.linked;
+        }
         let actions = machine.handle(input, now);
-        let generation = machine.record().generation;
+        let (generation, size_bytes) = (machine.record().generation, machine.size_bytes());
         if self.loud {
             self.say(text);
         }
@@ -639,8 +653,13 @@ impl World {
                     self.unlinked = None;
                     return;
                 }
-                Action::GivenUp(_) => {
+                Action::GivenUp(reason) => {
                     self.seen.failed += 1;
+                    let is_open = self.unlinked.is_some() && size_bytes > 0;
+                    if reason == Reason::SourceMissing && is_open && self.policy.on_delete == OnDelete::Abort {
+                        assert_ne!(self.asked_for, Some(generation), "an object may be there, and nobody knows of it");
+                        self.seen.deleted += 1;
+                    }
                     assert!(self.checkpoint.record().is_none_or(|record| record.state == State::Failed));
                     let left = self.store.uploads_of(&self.key);
                     assert!(left.is_empty() || self.has_lost_checkpoint, "a failed stream leaves no upload");
@@ -671,6 +690,13 @@ impl World {
                     self.under_way.push(action);
                 }
                 exclusive => {
+                    let makes = matches!(exclusive, Action::Complete { .. } | Action::PutObject { .. });
+                    let was_asked = self.asked_for == Some(generation);
+                    let is_meant = self.was_linked || was_asked || self.policy.on_delete == OnDelete::Finish;
+                    assert!(!makes || is_meant, "an object of a recording that is known to be deleted");
+                    if makes {
+                        self.asked_for = Some(generation);
+                    }
                     let others = self.under_way.iter().filter(|other| {
                         !matches!(
                             other,

@@ -1,7 +1,11 @@
 //! The command line: one file per command.
 
+mod places;
 pub mod run;
+pub mod salvage;
 pub mod status;
+pub mod sweep;
+pub mod verify;
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -26,6 +30,9 @@ pub struct Cli {
 enum Command {
     Run(Box<run::RunArgs>),
     Status(status::StatusArgs),
+    Verify(Box<verify::VerifyArgs>),
+    Sweep(Box<sweep::SweepArgs>),
+    Salvage(Box<salvage::SalvageArgs>),
 }
 
 /// A command that did not do its work. Displayed as an `error:` line and a `hint:` line.
@@ -75,8 +82,10 @@ impl Cli {
     pub fn read(args: &[OsString]) -> Result<Self, Failure> {
         let answer = Self::command().try_get_matches_from(args).and_then(|matches| {
             let mut cli = Self::from_arg_matches(&matches)?;
-            if let (Command::Run(run), Some(("run", matches))) = (&mut cli.command, matches.subcommand()) {
-                run.settings.split_variables(matches);
+            match (&mut cli.command, matches.subcommand()) {
+                (Command::Run(run), Some(("run", matches))) => run.settings.split_variables(matches),
+                (Command::Verify(verify), Some(("verify", matches))) => verify.split_variables(matches),
+                _ => {}
             }
             Ok(cli)
         });
@@ -88,8 +97,16 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::run(args.config()?).await,
             Command::Status(args) => status::status(args).await,
+            Command::Verify(args) => verify::verify(*args).await,
+            Command::Sweep(args) => sweep::sweep(*args).await,
+            Command::Salvage(args) => salvage::salvage(*args).await,
         }
     }
+}
+
+/// The command that was given.
+fn command(args: &[OsString]) -> String {
+    args.get(1).map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// A value that is none, in the words of its type, and where it was given.
@@ -113,6 +130,6 @@ fn bad_value(error: &clap::Error, args: &[OsString]) -> Option<Failure> {
         Some(ContextValue::String(value)) if !problem.contains(value.as_str()) => format!("{value:?}: {problem}"),
         _ => problem,
     };
-    let hint = if hint.is_empty() { "`reeltime run --help` says what it takes".to_owned() } else { hint };
+    let hint = if hint.is_empty() { format!("`reeltime {} --help` says what it takes", command(args)) } else { hint };
     Some(Failure::usage(format!("{place}: {problem}"), hint))
 }

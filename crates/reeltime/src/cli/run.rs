@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use crate::checkpoint::{self, CheckpointError, CheckpointStore};
-use crate::config::{Config, Listen, S3Checksums, Settings, file};
+use super::places::{checkpoint_failure, open_store, store_failure};
+use crate::checkpoint::{self, CheckpointStore};
+use crate::config::{Config, Listen, Settings, file};
 use crate::events::{Event, EventBus, What};
 use crate::http::{self, AppState, Readiness};
 use crate::lease::Lease;
@@ -21,9 +22,7 @@ use crate::metadata::{DEFAULT_PROBE_TIMEOUT, DEFAULT_PROBES_AT_ONCE, Describer};
 use crate::pacing::Pacer;
 use crate::process;
 use crate::processor::{Outside, Uploads};
-use crate::storage::local::LocalStore;
-use crate::storage::url::Destination;
-use crate::storage::{ObjectStore, StoreError, s3};
+use crate::storage::ObjectStore;
 use crate::supervisor::{self, Ended, Supervisor};
 use crate::telemetry::{self, metrics::Metrics};
 use crate::uplink::Uplink;
@@ -107,7 +106,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     };
     let checkpoint =
         checkpoint::url::open(&config.state, &config.node).await.map_err(|error| checkpoint_failure(&error))?;
-    let outside = outside(&config, open_store(&config).await?, checkpoint, open_files);
+    let outside = outside(&config, open_store(&config.to, &config.s3).await?, checkpoint, open_files);
     let readiness = Arc::new(Readiness::default());
 
     // Told to the end: what the log and the metrics hear outlives the work itself.
@@ -209,27 +208,12 @@ pub fn outside(
             single_request_bytes: config.part_size_bytes.min(SINGLE_REQUEST_BYTES),
             plan_kind: config.part_plan,
             replaces_parts: true,
+            on_delete: config.on_delete,
         },
         temp_suffixes: config.temp_suffixes.clone().into(),
         after_upload: Arc::new(config.after_upload.clone()),
         once: config.once,
     }
-}
-
-async fn open_store(config: &Config) -> Result<Arc<dyn ObjectStore>, Failure> {
-    Ok(match &config.to {
-        Destination::Local(dir) => Arc::new(LocalStore::open(dir.clone())),
-        Destination::S3 { bucket, prefix } => {
-            let mut s3 = s3::S3Config::new(bucket.clone(), prefix.clone());
-            s3.endpoint.clone_from(&config.s3.endpoint);
-            s3.region.clone_from(&config.s3.region);
-            s3.checksums = match config.s3.checksums {
-                S3Checksums::Auto => s3::Checksums::Auto,
-                S3Checksums::Off => s3::Checksums::Off,
-            };
-            Arc::new(s3::S3Store::connect(s3).await.map_err(|error| store_failure(&error))?)
-        }
-    })
 }
 
 /// Whether the destination may be used. What an operator must mend ends the start; a store that
@@ -320,21 +304,6 @@ fn app_state(outside: &Outside, registry: Registry, readiness: &Arc<Readiness>) 
         readiness: Arc::clone(readiness),
         full_key: Arc::new(move |key| store.full_key(key)),
     }
-}
-
-fn store_failure(error: &StoreError) -> Failure {
-    Failure::failed(error.to_string(), error.hint.clone())
-}
-
-fn checkpoint_failure(error: &CheckpointError) -> Failure {
-    let hint = match error {
-        CheckpointError::Held { .. } => {
-            "stop the other one, or give this one another --state (or, in a shared one, another --node)"
-        }
-        CheckpointError::Outage { .. } => "check the disk or the service that holds the state; nothing is lost",
-        _ => "",
-    };
-    Failure::failed(error.to_string(), hint)
 }
 
 /// Recordings that are read for comparison at the same time.

@@ -1,13 +1,12 @@
 //! `reeltime status`: what the state says of the streams, whether or not reeltime runs.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Failure;
-use crate::checkpoint::url::{StateUrl, open_read_only};
+use super::places::{open_to_look, print, unreadable};
 use crate::checkpoint::{CheckpointError, CheckpointStore, NodeState, Presence};
 use crate::config::{destination, file, state_url};
 use crate::listing::{FullKey, view_of};
@@ -44,7 +43,7 @@ pub async fn status(args: StatusArgs) -> Result<(), Failure> {
     let from_file = args.config.as_deref().map(file::read).transpose()?.unwrap_or_default();
     let to = args.to.or(from_file.to).map(|to| destination(&to)).transpose()?;
     let state = state_url(args.state.or(from_file.state), |name| std::env::var_os(name))?;
-    let checkpoint = open(&state).await?;
+    let checkpoint = open_to_look(&state).await?;
     let streams = streams(checkpoint.as_ref(), &full_key(to)).await.map_err(|error| unreadable(&error))?;
     let text = if args.json {
         let json = serde_json::to_string_pretty(&streams);
@@ -60,19 +59,6 @@ pub async fn status(args: StatusArgs) -> Result<(), Failure> {
         streams + &fleet(&nodes)
     };
     print(&text)
-}
-
-/// The one place where the state is opened.
-async fn open(state: &StateUrl) -> Result<Arc<dyn CheckpointStore>, Failure> {
-    open_read_only(state).await.map_err(|error| unreadable(&error))
-}
-
-fn unreadable(error: &CheckpointError) -> Failure {
-    let hint = match error {
-        CheckpointError::Unusable { .. } => "name with --state the state that `reeltime run` uses; nothing was changed",
-        _ => "try again; nothing was changed",
-    };
-    Failure::failed(error.to_string(), hint)
 }
 
 /// All remembered streams, the newest last.
@@ -105,16 +91,5 @@ fn full_key(to: Option<Destination>) -> FullKey {
     match to {
         Some(Destination::S3 { prefix, .. }) if !prefix.is_empty() => Arc::new(move |key| format!("{prefix}/{key}")),
         _ => Arc::new(ToString::to_string),
-    }
-}
-
-/// Prints to stdout; a reader that has seen enough is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::failed(format!("cannot write to stdout: {error}"), ""))
-        }
-        _ => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! Values that are one of a few words.
 
-use reeltime_core::PlanKind;
+use reeltime_core::{OnDelete, PlanKind};
 
 use super::text::{BadValue, deserialize_from_text};
 use crate::watch::WatchMode;
@@ -62,6 +62,25 @@ choice! {
         Growing = "growing",
         /// [`PlanKind::Uniform`].
         Uniform = "uniform",
+    }
+}
+
+choice! {
+    /// What becomes of a recording that is deleted meanwhile; [`OnDelete`] as it is written.
+    OnDeleteChoice {
+        /// [`OnDelete::Finish`].
+        Finish = "finish",
+        /// [`OnDelete::Abort`].
+        Abort = "abort",
+    }
+}
+
+impl From<OnDeleteChoice> for OnDelete {
+    fn from(choice: OnDeleteChoice) -> Self {
+        match choice {
+            OnDeleteChoice::Finish => Self::Finish,
+            OnDeleteChoice::Abort => Self::Abort,
+        }
     }
 }
 

@@ -107,6 +107,7 @@ mod tests {
         s3-region = "garage"
         s3-checksums = "off"
         after-upload = "move=/done"
+        on-delete = "abort"
         part-size = 16777216
         part-plan = "uniform"
         max-uploads = 4

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use globset::GlobBuilder;
-use reeltime_core::PlanKind;
+use reeltime_core::{OnDelete, PlanKind};
 
 use super::{
     AfterUpload, ByteSize, Config, Listen, LogFormat, PartPlanChoice, Problem, S3Checksums, S3Config, Settings, Span,
@@ -49,6 +49,7 @@ impl Settings {
                 checksums: self.s3_checksums.unwrap_or(S3Checksums::Auto),
             },
             after_upload: self.after_upload.unwrap_or(AfterUpload::Keep),
+            on_delete: self.on_delete.map(OnDelete::from).unwrap_or_default(),
             part_size_bytes: self.part_size.unwrap_or(DEFAULT_PART_SIZE).0,
             part_plan: PlanKind::from(self.part_plan.unwrap_or(PartPlanChoice::Growing)),
             max_uploads: self.max_uploads.unwrap_or(DEFAULT_MAX_UPLOADS) as usize,
@@ -114,7 +115,8 @@ fn temp_suffixes(given: Option<Vec<String>>) -> Result<Vec<String>, Problem> {
     }
 }
 
-fn endpoint(text: String) -> Result<String, Problem> {
+/// An endpoint from its text.
+pub(crate) fn endpoint(text: String) -> Result<String, Problem> {
     let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match host {
         Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(text),
@@ -145,7 +147,8 @@ fn scan_interval(given: Option<Span>) -> Result<Option<Duration>, Problem> {
     }
 }
 
-fn node_name(given: Option<String>) -> Result<String, Problem> {
+/// A node's name, or that of this machine.
+pub(crate) fn node_name(given: Option<String>) -> Result<String, Problem> {
     let hint = "name this node: --node NAME, up to 255 bytes of text without control characters";
     let Some(name) = given.or_else(crate::host::name) else {
         return Err(Problem::new("this machine has no host name", hint));
@@ -185,6 +188,7 @@ mod tests {
         assert_eq!(config.scan_interval, None);
         assert_eq!(config.listen.to_string(), "127.0.0.1:8420");
         assert_eq!(config.after_upload, AfterUpload::Keep);
+        assert_eq!(config.on_delete, OnDelete::Finish);
         assert!(!config.once);
         assert!(!config.node.is_empty());
     }

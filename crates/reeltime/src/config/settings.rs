@@ -16,7 +16,7 @@ use clap::parser::ValueSource;
 use serde::{Deserialize, Deserializer};
 
 use super::after_upload::AfterUpload;
-use super::choices::{LogFormat, PartPlanChoice, S3Checksums};
+use super::choices::{LogFormat, OnDeleteChoice, PartPlanChoice, S3Checksums};
 use super::listen::Listen;
 use super::rate::Rate;
 use super::size::ByteSize;
@@ -92,6 +92,15 @@ pub struct Settings {
     #[arg(long, value_name = "ACTION", env = "REELTIME_AFTER_UPLOAD", hide_env = true, help_heading = DESTINATION,
           value_parser = OsStringValueParser::new().try_map(|text| AfterUpload::parse(&text)))]
     pub after_upload: Option<AfterUpload>,
+
+    /// If a file is deleted while it is uploaded: finish or abort [default: finish]
+    ///
+    /// finish uploads it to its end, from the file that reeltime holds open; its disk space is free
+    /// only then. abort drops what was uploaded, and the recording is lost, as whoever deleted it
+    /// may have meant; a file that is moved to another file system is deleted, too. An object that
+    /// is complete stays in any case.
+    #[arg(long, value_name = "ACTION", env = "REELTIME_ON_DELETE", hide_env = true, help_heading = DESTINATION)]
+    pub on_delete: Option<OnDeleteChoice>,
 
     /// Size of the first part [default: 8MiB]
     ///
@@ -236,6 +245,7 @@ impl Settings {
             s3_region,
             s3_checksums,
             after_upload,
+            on_delete,
             part_size,
             part_plan,
             max_uploads,

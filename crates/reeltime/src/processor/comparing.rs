@@ -27,18 +27,18 @@ pub(super) fn compare_part(
 }
 
 /// What came of comparing a whole file with an object.
-pub(super) struct Compared {
+pub(crate) struct Compared {
     /// The object as parts of a plan, if they are the same.
-    pub(super) parts: Option<Vec<(PartNumber, Part)>>,
+    pub(crate) parts: Option<Vec<(PartNumber, Part)>>,
     /// The file's version just before its first byte was read.
-    pub(super) read_at: FileVersion,
+    pub(crate) read_at: FileVersion,
 }
 
 /// Compares the whole file with an object of the same size.
 ///
 /// Where the store does not tell a CRC64NVME, its `ETag` decides, if it is that of an MD5: of the
 /// whole, or of the parts' MD5s, where the object was made of the plan's parts.
-pub(super) fn compare_object(
+pub(crate) fn compare_object(
     recording: &Recording,
     facts: &ObjectFacts,
     plan: &PartPlan,
@@ -86,6 +86,19 @@ pub(super) fn compare_object(
         [hex(&whole_md5.finalize()), of_parts].iter().any(|etag| facts.etag.eq_ignore_ascii_case(etag))
     };
     Ok(Compared { parts: is_same.then_some(parts), read_at })
+}
+
+/// Whether [`compare_object`] can know the file again in this object: by its checksum, or because
+/// its `ETag` has the shape of an MD5 of the whole or of this plan's parts. Where it cannot, there
+/// is nothing to read for.
+pub(crate) fn can_tell(facts: &ObjectFacts, plan: &PartPlan) -> bool {
+    let Some(count) = plan.parts_for(facts.size_bytes) else { return false };
+    let is_md5 = |text: &str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    facts.crc.is_some()
+        || match facts.etag.split_once('-') {
+            None => is_md5(&facts.etag),
+            Some((md5, parts)) => is_md5(md5) && parts.parse() == Ok(count),
+        }
 }
 
 fn hex(bytes: &[u8]) -> String {

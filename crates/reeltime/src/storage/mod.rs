@@ -210,4 +210,10 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// The unfinished uploads of exactly this key. Not every store lists every one.
     async fn list_uploads(&self, key: &ObjectKey) -> Result<Vec<PendingUpload>, StoreError>;
+
+    /// Tells the unfinished uploads of all keys below the destination, whoever began them: full
+    /// key and id. For people to see; not every store lists every one, and a directory none.
+    async fn each_upload(&self, _tell: &mut (dyn FnMut(String, String) + Send)) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

@@ -361,6 +361,11 @@ impl ObjectStore for S3Store {
         let result = self.uploads_of(key).await;
         self.named("ListMultipartUploads", || self.object_name(key), result).await
     }
+
+    async fn each_upload(&self, tell: &mut (dyn FnMut(String, String) + Send)) -> Result<(), StoreError> {
+        let result = self.uploads_below(tell).await;
+        self.named("ListMultipartUploads", || self.location(), result).await
+    }
 }
 
 /// Whether this can be an endpoint: the SDK only finds out with the first request.

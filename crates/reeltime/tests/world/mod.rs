@@ -172,6 +172,21 @@ impl World {
         command.output().unwrap()
     }
 
+    /// Another command with this state and destination, of node `test` unless `args` say
+    /// otherwise.
+    pub(crate) fn mend(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reeltime"));
+        command.env_clear().env("HOME", self.dir.path()).env("REELTIME_STATE", self.state.url());
+        command.env("REELTIME_TO", self.to()).env("REELTIME_NODE", "test").args(args);
+        if let Destination::S3 { proxy, env, .. } = &self.destination {
+            command.envs(proxy.env_of(env.clone()));
+        }
+        let output = command.output().unwrap();
+        println!("{args:?}: {}", String::from_utf8_lossy(&output.stdout));
+        eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
     pub(crate) fn proxy(&self) -> &Proxy {
         match &self.destination {
             Destination::S3 { proxy, .. } => proxy,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use aws_sdk_s3::types::EncodingType;
-use reeltime_core::{Crc64Nvme, ObjectKey, PartNumber, PendingUpload, RemotePart};
+use reeltime_core::{Crc64Nvme, ObjectKey, PartNumber, PendingUpload, RemotePart, WallTime};
 
 use super::errors::Failure;
 use super::{S3Store, unquoted, wall_time};
@@ -61,6 +61,26 @@ impl S3Store {
     pub(super) async fn uploads_of(&self, key: &ObjectKey) -> Result<Vec<PendingUpload>, Failure> {
         let full_key = self.store_key(key)?;
         let mut uploads = Vec::new();
+        self.each_upload_of(&full_key, &mut |listed, upload_id, initiated| {
+            if listed == full_key.as_bytes() {
+                uploads.push(PendingUpload { key: key.clone(), upload_id: upload_id.to_owned(), initiated });
+            }
+        })
+        .await?;
+        Ok(uploads)
+    }
+
+    pub(super) async fn uploads_below(&self, tell: &mut (dyn FnMut(String, String) + Send)) -> Result<(), Failure> {
+        let prefix = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
+        self.each_upload_of(&prefix, &mut |key, id, _| tell(String::from_utf8_lossy(key).into_owned(), id.to_owned()))
+            .await
+    }
+
+    async fn each_upload_of(
+        &self,
+        prefix: &str,
+        tell: &mut (dyn FnMut(&[u8], &str, WallTime) + Send),
+    ) -> Result<(), Failure> {
         let mut marker: Option<(String, Option<String>)> = None;
         loop {
             let (key_marker, id_marker) = marker.clone().unzip();
@@ -69,7 +89,7 @@ impl S3Store {
                 .await
                 .list_multipart_uploads()
                 .bucket(&self.bucket)
-                .prefix(&full_key)
+                .prefix(prefix)
                 .encoding_type(EncodingType::Url)
                 .set_key_marker(key_marker)
                 .set_upload_id_marker(id_marker.flatten());
@@ -78,16 +98,10 @@ impl S3Store {
             let plain = |text: &str| if encoded { decoded(text) } else { Cow::Borrowed(text.as_bytes()).into_owned() };
             for upload in page.uploads() {
                 let (Some(listed), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
-                if plain(listed) == full_key.as_bytes() {
-                    uploads.push(PendingUpload {
-                        key: key.clone(),
-                        upload_id: id.to_owned(),
-                        initiated: upload.initiated().map(wall_time).unwrap_or_default(),
-                    });
-                }
+                tell(&plain(listed), id, upload.initiated().map(wall_time).unwrap_or_default());
             }
             if page.is_truncated() != Some(true) {
-                return Ok(uploads);
+                return Ok(());
             }
             let next_key = page.next_key_marker().map(|text| String::from_utf8_lossy(&plain(text)).into_owned());
             let next = next_key.map(|key| (key, page.next_upload_id_marker().map(str::to_owned)));
