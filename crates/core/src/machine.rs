@@ -51,6 +51,8 @@ pub struct StreamMachine {
     unsaved: bool,
     /// The checkpoint does not have the stream: it is created, not saved.
     unknown: bool,
+    /// A save failed: the next one is not before then.
+    save_again_at: Tick,
     /// Parts that were found in the store and that the checkpoint does not have.
     unnoted: Vec<(PartNumber, Part)>,
     table: PartTable,
@@ -66,6 +68,7 @@ pub struct StreamMachine {
     unreconciled: bool,
     /// What the store may have of the stream without the checkpoint knowing.
     survey: Survey,
+    survey_denials: u32,
     /// An object that may be this recording already.
     found: Option<ObjectFacts>,
     /// The store has said that the upload is gone: completed, aborted or expired.
@@ -143,6 +146,8 @@ enum ObjectState {
 
 /// After so many refusals an upload is begun anew.
 const MAX_REFUSALS: u32 = 3;
+/// From a save that failed to the next.
+const SAVE_AGAIN_MS: u64 = 1_000;
 /// After so many denials listing uploads is taken to be forbidden for good.
 const MAX_LIST_DENIALS: u32 = 5;
 
@@ -174,6 +179,7 @@ impl StreamMachine {
             policy,
             unsaved: false,
             unknown: false,
+            save_again_at: Tick(0),
             unnoted: Vec::new(),
             table,
             sight: Sight::new(temp_name),
@@ -183,6 +189,7 @@ impl StreamMachine {
             verifying: BTreeMap::new(),
             unreconciled,
             survey,
+            survey_denials: 0,
             found: None,
             upload_doubted: false,
             ended: None,
@@ -292,10 +299,14 @@ impl StreamMachine {
 
     fn observed(&mut self, seen: crate::Observation, now: Tick) {
         let asked = seen.writers != Writers::NotAsked;
+        let is_first = self.sight.latest().is_none();
         let changed = self.sight.observe(seen, now);
         if changed || seen.writers == Writers::Open {
             self.ended = None;
             self.last_look = LastLook::Needed;
+        }
+        if changed && !is_first {
+            self.found = None; // it is being written: an object of the same size is another
         }
         if self.last_look == LastLook::Asked && asked {
             self.last_look = LastLook::Good;
@@ -343,9 +354,7 @@ impl StreamMachine {
             return out.push(Action::Retire);
         }
         let mut wake = Wake::default();
-        if self.unsaved && self.request.is_none() {
-            self.save(out);
-        }
+        self.save_if_due(now.tick, &mut wake, out);
         self.note(out);
         match self.patience.wait(now.tick) {
             Some(until) => wake.at(until),
@@ -355,9 +364,7 @@ impl StreamMachine {
             return;
         }
         self.look_if_due(now.tick, &mut wake, out);
-        if self.unsaved && self.request.is_none() {
-            self.save(out);
-        }
+        self.save_if_due(now.tick, &mut wake, out);
         self.note(out);
         if let Some(at) = wake.0
             && self.wake_at != Some(at)
@@ -381,6 +388,17 @@ impl StreamMachine {
             if self.course == course || course != Course::Going {
                 return;
             }
+        }
+    }
+
+    fn save_if_due(&mut self, now: Tick, wake: &mut Wake, out: &mut Vec<Action>) {
+        if !self.unsaved || self.request.is_some() {
+            return;
+        }
+        if now < self.save_again_at {
+            wake.at(self.save_again_at);
+        } else {
+            self.save(out);
         }
     }
 

@@ -8,7 +8,6 @@ mod after_upload;
 mod check;
 mod choices;
 pub mod file;
-mod host;
 mod listen;
 mod place;
 mod rate;

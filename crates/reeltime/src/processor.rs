@@ -14,8 +14,10 @@ mod hands;
 mod ledger;
 mod looking;
 mod saving;
+mod uploads;
 
 pub(crate) use saving::{claim, create, load_parts};
+pub use uploads::Uploads;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,6 +57,8 @@ pub struct Outside {
     pub readers: Arc<Semaphore>,
     /// The limit on recordings that are held open: completing one needs open files, too.
     pub handles: Arc<Semaphore>,
+    /// The uploads that streams of this process are at work on.
+    pub uploads: Uploads,
     /// Where events are told.
     pub events: EventBus,
     /// Where streams are shown.
@@ -77,6 +81,21 @@ impl Outside {
 
 /// A place for a stream of the backlog, if it needs one.
 pub type Place = Option<OwnedSemaphorePermit>;
+
+/// What a processor leaves behind.
+pub struct Left {
+    /// The stream, as it was known last.
+    pub record: StreamRecord,
+    /// It has come to its end, and that is durable. Otherwise the record may say anything.
+    pub is_over: bool,
+}
+
+impl Left {
+    /// Of a stream that was not worked on.
+    pub fn early(record: StreamRecord) -> Self {
+        Self { record, is_over: false }
+    }
+}
 
 /// The work on one stream.
 pub struct StreamProcessor {
@@ -163,7 +182,7 @@ impl StreamProcessor {
 
     /// Works until the stream is completed or failed, or belongs to somebody else, or `stop` is
     /// cancelled and the requests under way have ended.
-    pub async fn run(mut self, stop: CancellationToken) -> StreamRecord {
+    pub async fn run(mut self, stop: CancellationToken) -> Left {
         self.give(Input::Start);
         while self.end.is_none() {
             if self.stopping && self.running.is_empty() {
@@ -207,6 +226,8 @@ impl StreamProcessor {
                 action => self.hands.begin(action, self.machine.record(), &mut self.running),
             }
         }
+        let record = self.machine.record();
+        self.outside.uploads.note(record.id, &record.upload);
         self.show();
     }
 
@@ -262,9 +283,8 @@ impl StreamProcessor {
         self.outside.board.show(record.id, view);
     }
 
-    async fn finish(mut self) -> StreamRecord {
+    async fn finish(mut self) -> Left {
         self.running.shutdown().await;
-        self.hands.close();
         let record = self.machine.record().clone();
         match self.end.unwrap_or(End::Left) {
             End::Done => {
@@ -282,10 +302,15 @@ impl StreamProcessor {
             End::GivenUp(reason) => self.tell(What::Failed { reason }),
             End::Left => {}
         }
-        if matches!(record.state, State::Completed | State::Failed) {
+        // What was completed before has not become another by being left.
+        let is_over = match self.end {
+            Some(End::Done | End::GivenUp(_)) => true,
+            _ => record.state == State::Completed && self.announced == Some(record.generation),
+        };
+        if is_over {
             self.outside.board.remove(record.id); // the checkpoint shows it from now on
         }
-        record
+        Left { record, is_over }
     }
 }
 

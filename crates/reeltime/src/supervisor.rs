@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use reeltime_core::{Input, Origin, PartPlan, Reason, State, StreamId, StreamRecord};
+use reeltime_core::{Input, Origin, PartPlan, Reason, State, StreamId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::CheckpointError;
 use crate::events::{Event, What};
 use crate::http::Readiness;
-use crate::processor::Outside;
+use crate::processor::{Left, Outside};
 use crate::recording::{OpenError, Recording, identity_of};
 use crate::storage::body::blocking;
 use crate::watch::scan::{Found, Seen};
@@ -67,7 +67,7 @@ pub struct Supervisor {
     outside: Outside,
     readiness: Arc<Readiness>,
     index: Index,
-    processors: JoinSet<StreamRecord>,
+    processors: JoinSet<Left>,
     /// Whose stream each of them works on.
     at_work: HashMap<tokio::task::Id, StreamId>,
     scanner: Scanner,
@@ -135,9 +135,9 @@ impl Supervisor {
                 () = self.stop.cancelled() => break false,
                 Some(event) = events.recv() => self.event(event).await,
                 Some(left) = self.processors.join_next_with_id() => match left {
-                    Ok((task, record)) => {
+                    Ok((task, left)) => {
                         self.at_work.remove(&task);
-                        self.ended(record).await;
+                        self.ended(left).await;
                     }
                     Err(error) => self.died(&error).await,
                 },
@@ -267,8 +267,7 @@ impl Supervisor {
                 if version.is_some_and(|version| version.same_content(&found.version)) => {}
             Some(Entry::Failed { reason: Some(Reason::SourceUnreadable), .. })
                 if is_unreadable(found.path.clone()).await => {}
-            Some(Entry::Failed { reason: Some(Reason::KeyTaken), .. })
-                if self.rival_of(source, &found.path, &found.key).is_some() => {}
+            Some(Entry::Failed { reason: Some(Reason::KeyTaken), .. }) if self.is_key_taken(source, &found) => {}
             Some(Entry::Failed { version, reason, .. })
                 if *version == Some(found.version) && *reason != Some(Reason::KeyTaken) => {}
             Some(Entry::Completed { id, .. } | Entry::Failed { id, .. }) => {
@@ -276,10 +275,19 @@ impl Supervisor {
                 self.revive(id, found).await;
             }
             None => {
-                let origin = if found.identity.is_born_after(self.began) { Origin::Appeared } else { Origin::Present };
+                // What the first scan finds was there, whatever its clock says.
+                let has_appeared = self.scanned.contains(source) && found.identity.is_born_after(self.began);
+                let origin = if has_appeared { Origin::Appeared } else { Origin::Present };
                 self.begin(source, found, origin);
             }
         }
+    }
+
+    /// Whether another file has the key of this one still.
+    fn is_key_taken(&self, source: &Path, found: &Found) -> bool {
+        let final_name = source.join(found.key.as_path());
+        let waits = final_name != found.path && final_name.symlink_metadata().is_ok_and(|other| other.is_file());
+        waits || self.rival_of(source, &found.path, &found.key).is_some()
     }
 
     /// A file under a new name, of which no event told.
@@ -290,8 +298,8 @@ impl Supervisor {
     }
 
     /// What a processor has left behind.
-    async fn ended(&mut self, record: StreamRecord) {
-        if record.state == State::Failed {
+    async fn ended(&mut self, Left { record, is_over }: Left) {
+        if is_over && record.state == State::Failed {
             self.failures += 1;
         }
         if self.stop.is_cancelled() {
@@ -301,7 +309,7 @@ impl Supervisor {
         let Some(path) = self.index.live_path(record.id).map(Path::to_owned) else { return };
         self.index.remove(&path);
         match record.state {
-            State::Completed | State::Failed => {
+            State::Completed | State::Failed if is_over => {
                 if self.index.get(&record.path).is_none() {
                     self.index.put(record.path.clone(), Entry::of_ended(&record));
                 }
@@ -312,9 +320,7 @@ impl Supervisor {
                 // Whatever was hinted at meanwhile.
                 self.look(&record.path).await;
             }
-            State::Active | State::PendingCompletion => {
-                self.take_up_again(record.id, &path, Some(record.epoch)).await;
-            }
+            _ => self.take_up_again(record.id, &path, Some(record.epoch)).await,
         }
     }
 

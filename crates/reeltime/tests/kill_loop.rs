@@ -1,5 +1,8 @@
-//! The built binary, killed again and again at random while several recordings are made: in the
-//! end every object is its recording, and nothing is left over.
+//! The built binary, killed (and now and then frozen) again and again at random while several
+//! recordings are made: in the end every object is its recording, and nothing is left over. Also
+//! where its state is lost on the way.
+//!
+//! `REELTIME_KILLS` sets how often each test kills; 15 unless told.
 //!
 //! The moments come from a seed that is printed; `REELTIME_SEED` takes it back. The kills are
 //! not at the same instruction then, but in the same distribution.
@@ -12,10 +15,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use testkit::daemon::Running;
 use testkit::recorders::synthetic::{Finished, Recording, Style, Synthetic};
+use testkit::servers::Provider;
 
 use world::{DEADLINE, LOCAL_PART, S3_PART, World, failures};
 
-const KILLS: u32 = 15;
+fn kills() -> u32 {
+    std::env::var("REELTIME_KILLS").map_or(15, |kills| kills.parse().expect("REELTIME_KILLS is a number"))
+}
 
 /// The generator of `xorshift64*`.
 struct Random(u64);
@@ -61,39 +67,66 @@ fn kill_somewhere(daemon: &Running, random: &mut Random) {
     daemon.kill();
 }
 
-fn survives(world: &World, recordings: &[u64], bytes_per_second: u64) {
+/// Stands still for a while, and goes on.
+fn freeze_somewhere(daemon: &Running, random: &mut Random) {
+    daemon.process().freeze();
+    std::thread::sleep(Duration::from_millis(random.below(1_500))); // the time that it misses
+    daemon.process().thaw();
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Kept,
+    /// Now and then everything is lost with the process.
+    Lost,
+}
+
+fn survives(world: &World, recordings: &[u64], bytes_per_second: u64, state: State) {
     let mut random = Random::seeded(&world.to());
     let part = world.part_bytes();
-    let begin = |index: usize, parts: u64, style: Style| {
-        Synthetic::into(world.path(&format!("{index}.mp4")), style, parts * part + part / 2)
-            .seed(index as u64)
+    let styles = styles(part);
+    let mut begun = 0;
+    let mut begin = || {
+        let (parts, style) = (recordings[begun % recordings.len()], styles[begun % styles.len()].clone());
+        let recording = Synthetic::into(world.path(&format!("{begun}.mp4")), style, parts * part + part / 2)
+            .seed(begun as u64)
             .rate(bytes_per_second)
-            .start()
+            .start();
+        begun += 1;
+        recording
     };
     let mut daemon = world.daemon().args(["--tail-flush", "300ms"]).start();
-    let styles = styles(part);
-    let mut running: Vec<Recording> = recordings
-        .iter()
-        .enumerate()
-        .map(|(index, parts)| begin(index, *parts, styles[index % styles.len()].clone()))
-        .collect();
-    for kill in 0..KILLS {
+    let mut running: Vec<Recording> = recordings.iter().map(|_| begin()).collect();
+    let (kills, mut freezes, mut losses) = (kills(), 0, 0);
+    for kill in 1..=kills {
+        if random.below(6) == 0 {
+            freeze_somewhere(&daemon, &mut random);
+            freezes += 1;
+        }
         kill_somewhere(&daemon, &mut random);
-        // Now and then the last recorders end while reeltime is down.
-        if kill == KILLS - 1 || random.below(5) == 0 && running.len() > 2 {
-            let keep = if kill == KILLS - 1 { 0 } else { running.len() - 1 };
-            let ended: Vec<Finished> = running.drain(keep..).map(Recording::wait).collect();
-            println!("kill {kill}: {} recordings ended meanwhile", ended.len());
+        // Now and then a recorder ends while reeltime is down, and in the end all of them do.
+        if kill == kills {
+            running.drain(..).for_each(|recording| drop(recording.wait()));
+        } else if random.below(5) == 0 && running.len() > 2 {
+            running.pop().map(Recording::wait);
+            // The last kills are for what is there.
+            if kills - kill > 15 {
+                running.insert(0, begin());
+            }
+        }
+        if state == State::Lost && random.below(5) == 0 {
+            world.state.lose_everything();
+            losses += 1;
         }
         daemon.restart();
     }
-    drop(running);
+    println!("{}: {kills} kills, {freezes} freezes, {losses} losses, {begun} recordings", world.to());
 
     daemon.kill();
     let last = world.daemon().arg("--once").start();
     assert_eq!(last.wait_exit(DEADLINE).code(), Some(0), "everything is completed");
     assert_eq!(failures(&last), Vec::<String>::new());
-    for index in 0..recordings.len() {
+    for index in 0..begun {
         let path = world.path(&format!("{index}.mp4"));
         let finished = Finished {
             size_bytes: path.metadata().unwrap().len(),
@@ -106,12 +139,33 @@ fn survives(world: &World, recordings: &[u64], bytes_per_second: u64) {
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
+const LOCAL: [u64; 8] = [40, 35, 30, 25, 20, 15, 10, 5];
+const S3: [u64; 6] = [5, 4, 3, 3, 2, 2];
+
 #[test]
-fn fifteen_kills_lose_nothing_in_a_directory() {
-    survives(&World::local(), &[40, 35, 30, 25, 20, 15, 10, 5], 4 * LOCAL_PART);
+fn kills_lose_nothing_in_a_directory() {
+    survives(&World::local(), &LOCAL, 4 * LOCAL_PART, State::Kept);
 }
 
 #[test]
-fn fifteen_kills_lose_nothing_in_a_bucket() {
-    survives(&World::s3("kill-loop"), &[5, 4, 3, 3, 2, 2], 2 * S3_PART / 3);
+fn kills_with_the_state_lose_nothing_in_a_directory() {
+    survives(&World::local(), &LOCAL, 4 * LOCAL_PART, State::Lost);
+}
+
+#[test]
+fn kills_lose_nothing_in_a_bucket() {
+    survives(&World::s3("kill-loop"), &S3, 2 * S3_PART / 3, State::Kept);
+}
+
+testkit::on_every_store! {
+    kills_lose_nothing_with_the_state_in_redis
+    kills_with_the_state_lose_nothing
+}
+
+fn kills_lose_nothing_with_the_state_in_redis(provider: Provider) {
+    survives(&World::at(provider), &S3, 2 * S3_PART / 3, State::Kept);
+}
+
+fn kills_with_the_state_lose_nothing(provider: Provider) {
+    survives(&World::at(provider), &S3, 2 * S3_PART / 3, State::Lost);
 }

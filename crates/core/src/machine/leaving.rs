@@ -32,17 +32,8 @@ impl StreamMachine {
         }
     }
 
-    /// Finds an upload that the checkpoint does not know of: left behind, nobody would. `true`
-    /// when there is none, or none any more.
-    fn has_nothing_unknown(&mut self, out: &mut Vec<Action>) -> bool {
-        if self.survey == Survey::Object {
-            self.survey = Survey::Uploads; // an object may stay
-        }
-        !self.surveying(out)
-    }
-
     pub(super) fn give_up_next(&mut self, reason: Reason, now: Now, out: &mut Vec<Action>) {
-        if !self.wind_down(out) || !self.has_nothing_unknown(out) || !self.wind_down(out) {
+        if !self.wind_down(out) {
             return;
         }
         if self.record.state == State::Failed && self.record.reason == Some(reason) {
@@ -60,9 +51,6 @@ impl StreamMachine {
 
     pub(super) fn restart_next(&mut self, now: Now, out: &mut Vec<Action>) {
         if !self.wind_down(out) {
-            return;
-        }
-        if self.wanted_key.is_some() && (!self.has_nothing_unknown(out) || !self.wind_down(out)) {
             return;
         }
         if let Some(key) = self.wanted_key.take() {

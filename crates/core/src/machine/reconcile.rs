@@ -100,8 +100,10 @@ impl StreamMachine {
         self.unreconciled = false;
         let doubted = std::mem::take(&mut self.upload_doubted);
         match facts {
+            // What the mark says the checksum proves; without one the file has to be read.
             Some(facts)
-                if self.bears_our_mark(&facts) && (self.table_makes(&facts) || self.take_as_one_part(&facts)) =>
+                if self.bears_our_mark(&facts)
+                    && (facts.crc.is_some() && self.table_makes(&facts) || self.take_as_one_part(&facts)) =>
             {
                 self.record.etag = Some(facts.etag);
                 self.record.checksum = facts.crc;
@@ -130,13 +132,11 @@ impl StreamMachine {
         facts.token.as_deref() == Some(&self.record.token())
     }
 
-    /// Whether the known parts make up this object.
+    /// Whether the known parts make up this object, by its checksum.
     fn table_makes(&self, facts: &ObjectFacts) -> bool {
         let plan = &self.record.plan;
         let size = facts.size_bytes;
-        if let (Some(told), Some(known)) = (facts.crc, self.table.checksum())
-            && told != known
-        {
+        if facts.crc != self.table.checksum() {
             return false;
         }
         self.record.upload != UploadState::None
@@ -158,18 +158,17 @@ impl StreamMachine {
         if facts.size_bytes == 0 {
             return true;
         }
-        self.table.insert(
-            crate::PartNumber::FIRST,
-            Part {
-                size_bytes: facts.size_bytes,
-                etag: facts.etag.clone(),
-                crc: facts.crc,
-                stored_at: self.record.started_at,
-                uploads: 1,
-                proven: None,
-                dirty: false,
-            },
-        );
+        let part = Part {
+            size_bytes: facts.size_bytes,
+            etag: facts.etag.clone(),
+            crc: facts.crc,
+            stored_at: self.record.started_at,
+            uploads: 1,
+            proven: None,
+            dirty: false,
+        };
+        self.table.insert(crate::PartNumber::FIRST, part.clone());
+        self.unnoted.push((crate::PartNumber::FIRST, part));
         true
     }
 

@@ -61,6 +61,11 @@ impl Sight {
         self.latest.as_ref().map(|(observation, _)| observation)
     }
 
+    /// The last answer about writers.
+    pub(super) fn writers(&self) -> Option<Writers> {
+        self.asked.map(|(writers, _)| writers)
+    }
+
     /// Notes that a look did not succeed; the next one follows after a while.
     pub(super) fn look_failed(&mut self, now: Tick) {
         self.looking = None;

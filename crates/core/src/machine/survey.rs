@@ -65,9 +65,8 @@ impl StreamMachine {
             (Survey::Parts(_), Trouble::NoSuchUpload) => self.parts_found(None),
             // Listing may be forbidden for good.
             (Survey::Uploads | Survey::Parts(_), Trouble::Denied | Trouble::Refused) => {
-                self.refusals += 1;
-                if self.refusals >= MAX_LIST_DENIALS {
-                    self.refusals = 0;
+                self.survey_denials += 1;
+                if self.survey_denials >= MAX_LIST_DENIALS {
                     self.survey = Survey::Done;
                 } else {
                     self.failed(Trouble::Denied, now);
@@ -84,6 +83,7 @@ impl StreamMachine {
 
     /// The newest of them comes first.
     pub(super) fn uploads_found(&mut self, uploads: Vec<PendingUpload>) {
+        self.survey_denials = 0;
         let mut uploads: Vec<_> = uploads.into_iter().filter(|upload| upload.key == self.record.key).collect();
         uploads.sort_by_key(|upload| upload.initiated);
         self.survey = Survey::Parts(uploads);
@@ -106,7 +106,8 @@ impl StreamMachine {
     /// nothing may be sent because of it.
     pub(super) fn weighing(&mut self, seen: &Observation, now: Now, out: &mut Vec<Action>) -> bool {
         let Some(facts) = &self.found else { return false };
-        if self.object != ObjectState::None || facts.size_bytes != seen.version.size || seen.writers == Writers::Open {
+        let is_written = self.sight.writers() == Some(Writers::Open);
+        if self.object != ObjectState::None || facts.size_bytes != seen.version.size || is_written {
             self.found = None;
             return false;
         }
@@ -129,8 +130,8 @@ impl StreamMachine {
             self.table.insert(*number, part.clone());
         }
         self.unnoted = parts;
-        self.object = ObjectState::Checked;
-        self.object_bytes = facts.size_bytes;
+        // It is asked for once more: reading took its time, and the end of the file perhaps longer.
+        self.object = ObjectState::Made;
         self.made_of = Some(read_at);
         self.last_look = LastLook::Needed;
         self.record.etag = Some(facts.etag);
@@ -151,17 +152,12 @@ impl StreamMachine {
 /// `None` if it is not reeltime's.
 ///
 /// Parts are full. Short is the last one, which may be a tail, and now and then one before it: a
-/// tail that was to be sent again when the file had grown.
+/// tail that was to be sent again when the file had grown. An upload without any full part may be
+/// anybody's, and is not worth much.
 pub fn plan_of(parts: &[RemotePart], usual: PartPlan) -> Option<PartPlan> {
     let fits = |plan: &PartPlan| {
         let full = |part: &RemotePart| plan.range(part.number).map_or(0, |range| range.len);
-        let some_full = match parts {
-            [] | [_] => true,
-            // A tail that grew into the next part while it was on its way.
-            [one, other] if one.size_bytes != other.size_bytes => true,
-            parts => parts.iter().any(|part| part.size_bytes == full(part)),
-        };
-        some_full && parts.iter().all(|part| part.size_bytes <= full(part))
+        parts.iter().any(|part| part.size_bytes == full(part)) && parts.iter().all(|part| part.size_bytes <= full(part))
     };
     let larger = |plan: &PartPlan| plan.enlarged(plan.capacity() + 1);
     std::iter::successors(Some(usual), larger).find(fits)
@@ -190,11 +186,11 @@ mod tests {
     fn an_upload_is_known_by_how_it_is_divided() {
         let usual = PartPlan::new(PlanKind::Growing, 8 * MIB, Limits::S3).unwrap();
         let first_bytes = |sizes: &[u64]| plan_of(&parts(sizes), usual).map(|plan| plan.first_bytes() / MIB);
-        for ours in [&[][..], &[8], &[8, 8, 3], &[3], &[8, 3, 8, 2], &[3, 1]] {
+        for ours in [&[8][..], &[8, 8, 3], &[8, 3, 8, 2], &[3, 8]] {
             assert_eq!(first_bytes(ours), Some(8), "{ours:?}");
         }
         assert_eq!(first_bytes(&[16, 16, 4]), Some(16), "a plan that was enlarged");
-        for others in [&[5, 5, 5][..], &[5, 5], &[10, 10], &[8, 8, 9]] {
+        for others in [&[][..], &[3], &[5, 5, 5], &[5, 5], &[10, 10], &[8, 8, 9]] {
             assert_eq!(first_bytes(others), None, "{others:?}");
         }
     }

@@ -15,6 +15,8 @@ pub struct Checkpoint {
     durable: Kept,
     /// Answered as saved, and not written yet.
     owed: Option<StreamRecord>,
+    /// What is owed is the stream itself, and not a change of one that is there.
+    is_creation: bool,
     owed_parts: Vec<(u32, PartNumber, Part)>,
     /// The process has been told that the stream is not there.
     is_missed: bool,
@@ -42,8 +44,12 @@ impl Checkpoint {
     pub fn create(&mut self, record: &StreamRecord, parts: &[(PartNumber, Part)], is_away: bool) {
         assert!(self.durable.record.is_none(), "a stream is created once");
         self.is_missed = false;
-        self.owed_parts = parts.iter().map(|(number, part)| (record.generation, *number, part.clone())).collect();
+        // What was noted since this was asked for is newer.
+        let noted: Vec<_> = self.owed_parts.drain(..).filter(|(of, ..)| *of == record.generation).collect();
+        let given = parts.iter().map(|(number, part)| (record.generation, *number, part.clone()));
+        self.owed_parts = given.chain(noted).collect();
         self.owed = Some(record.clone());
+        self.is_creation = true;
         if !is_away || is_final(record) {
             self.pay();
         }
@@ -51,7 +57,7 @@ impl Checkpoint {
 
     /// `false` if the stream is not there.
     pub fn save(&mut self, record: &StreamRecord, is_away: bool) -> bool {
-        if self.durable.record.is_none() && self.owed.is_none() {
+        if self.is_gone() {
             return false;
         }
         self.owed = Some(record.clone());
@@ -66,8 +72,8 @@ impl Checkpoint {
     pub fn note(&mut self, generation: u32, number: PartNumber, part: &Part, is_away: bool) -> bool {
         self.owed_parts.retain(|(_, known, _)| *known != number);
         self.owed_parts.push((generation, number, part.clone()));
-        if self.durable.record.is_none() {
-            return self.owed.is_some();
+        if self.is_gone() {
+            return false;
         }
         if !is_away {
             self.pay();
@@ -75,15 +81,31 @@ impl Checkpoint {
         true
     }
 
+    /// The stream was lost; what was owed of it is no stream.
+    fn is_gone(&mut self) -> bool {
+        let is_gone = self.durable.record.is_none() && !(self.is_creation && self.owed.is_some());
+        if is_gone {
+            self.owed = None;
+        }
+        is_gone
+    }
+
     /// Whether the process is to be told, now, that the stream is not there.
     pub fn is_news(&mut self) -> bool {
         !std::mem::replace(&mut self.is_missed, true)
     }
 
-    /// Everything that is owed is written.
-    pub fn pay(&mut self) {
+    /// Everything that is owed is written; `false` if the stream is not there.
+    pub fn pay(&mut self) -> bool {
+        if self.owed.is_none() && self.owed_parts.is_empty() {
+            return true;
+        }
+        if self.is_gone() {
+            return false;
+        }
         if let Some(record) = self.owed.take() {
             self.durable.record = Some(record);
+            self.is_creation = false;
         }
         if self.durable.record.is_some() {
             for (generation, number, part) in std::mem::take(&mut self.owed_parts) {
@@ -91,6 +113,7 @@ impl Checkpoint {
                 self.durable.parts.push((generation, number, part));
             }
         }
+        true
     }
 
     pub fn remember(&mut self) {
@@ -112,6 +135,7 @@ impl Checkpoint {
         self.is_missed = false;
         self.owed = None;
         self.owed_parts.clear();
+        self.is_creation = false;
         is_lost
     }
 

@@ -38,6 +38,9 @@ pub struct Store {
     objects_of_uploads: u64,
 }
 
+/// The first part of a plan, when it is full.
+const FULL_PART: usize = 8;
+
 /// The store's name for some bytes: stands for an MD5.
 pub fn etag_of(bytes: &[u8]) -> String {
     format!("{:016x}{:016x}", Crc64Nvme::of(bytes).0, bytes.len())
@@ -158,7 +161,13 @@ impl Store {
     /// Parts that were sent again, objects that were made again, and uploads that became no
     /// object.
     pub fn done_again(&self) -> [u64; 3] {
-        [self.parts_again, self.objects_again, self.next_id - 1 - self.objects_of_uploads]
+        [self.parts_again, self.objects_again, self.next_id - 1 - self.objects_of_uploads - self.without_full_part()]
+    }
+
+    /// Uploads that are left and have no full part: nobody can tell whose they are.
+    fn without_full_part(&self) -> u64 {
+        let has_full = |upload: &Upload| upload.parts.values().any(|(bytes, _)| bytes.len() >= FULL_PART);
+        self.uploads.values().filter(|upload| !has_full(upload)).count() as u64
     }
 
     pub fn abort(&mut self, id: &str) {
@@ -180,8 +189,12 @@ impl Store {
         self.objects.get(key).map(|object| &object.bytes)
     }
 
+    /// The uploads that show whose they are.
     pub fn uploads_of(&self, key: &ObjectKey) -> Vec<PendingUpload> {
-        self.list_uploads(key)
+        let mut uploads = self.list_uploads(key);
+        uploads
+            .retain(|upload| self.uploads[&upload.upload_id].parts.values().any(|(bytes, _)| bytes.len() >= FULL_PART));
+        uploads
     }
 
     pub fn all_uploads(&self) -> usize {

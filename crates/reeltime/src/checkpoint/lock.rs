@@ -10,10 +10,9 @@
 //! does so always), so that a child such as ffprobe does not keep the lock beyond the life of
 //! its parent.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -98,16 +97,7 @@ fn holder(note: &str) -> String {
 
 /// The name of this machine, or `unknown`.
 fn host_name() -> String {
-    let mut name = [0_u8; 256];
-    // SAFETY: the pointer and the length are those of a live, writable buffer; the last byte
-    // is kept out of the call's reach and stays the terminating zero.
-    #[allow(unsafe_code)]
-    let answer = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
-    let end = name.iter().position(|byte| *byte == 0).unwrap_or(0);
-    if answer != 0 || end == 0 {
-        return "unknown".to_owned();
-    }
-    OsStr::from_bytes(&name[..end]).to_string_lossy().into_owned()
+    crate::host::name().unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// An error of the place where the state file is to be.

@@ -9,8 +9,38 @@ pub mod redis;
 pub mod sqlite;
 pub mod url;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
-use reeltime_core::{Part, PartNumber, PartTable, State, StreamId, StreamRecord};
+use reeltime_core::{Part, PartNumber, PartTable, State, StreamId, StreamRecord, WallTime};
+use uuid::Uuid;
+
+/// A reeltime that says that it is alive.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Presence {
+    /// Its name.
+    pub node: String,
+    /// Tells this run of it from every other.
+    pub incarnation: Uuid,
+    /// Its process.
+    pub pid: u32,
+    /// The name of its machine.
+    pub host: String,
+    /// Tells its machine, since the last boot, and the processes that it can see there, from
+    /// others; empty if that is not known.
+    pub machine: String,
+    /// When it began.
+    pub since: WallTime,
+}
+
+/// A node that the checkpoint has heard of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeState {
+    /// Its name.
+    pub node: String,
+    /// The run that is alive; `None` if none is.
+    pub alive: Option<Presence>,
+}
 
 /// A checkpoint that could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +104,30 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// Whether several nodes have their streams in it. Each then takes up its own only.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    /// Says that a node is alive, for `lease` from now, in the place of the run `replaced` if
+    /// that was the last to say so. Answers the run that has the name, if it is another one and
+    /// its lease has not ended: nothing was done then. Idempotent. A store that only one process
+    /// can have knows no leases.
+    async fn heartbeat(
+        &self,
+        _presence: &Presence,
+        _replaced: Option<Uuid>,
+        _lease: Duration,
+    ) -> Result<Option<Presence>, CheckpointError> {
+        Ok(None)
+    }
+
+    /// Ends the lease of a run, if it has one. Idempotent.
+    async fn leave(&self, _presence: &Presence) -> Result<(), CheckpointError> {
+        Ok(())
+    }
+
+    /// The nodes that have ever been heard of, by name; none in a store that only one process
+    /// can have.
+    async fn nodes(&self) -> Result<Vec<NodeState>, CheckpointError> {
+        Ok(Vec::new())
     }
 
     /// The records of all streams, of this node and of others, in any order.

@@ -4,7 +4,7 @@
 //!
 //! A stream is in one of the sets `streams:active`, `streams:pending_completion`,
 //! `streams:completed` and `streams:failed`; hash `stream:{id}:meta` is its record, hash
-//! `stream:{id}:parts` has a field for each part that was sent. See [`layout`] for what stands
+//! `stream:{id}:parts` has a field for each part that was sent. See [`presence`] for the nodes. See [`layout`] for what stands
 //! before these names, and [`fields`] for what is in them.
 //!
 //! # Invariants
@@ -21,13 +21,16 @@ mod failure;
 mod fields;
 mod layout;
 mod link;
+mod presence;
 mod scripts;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Value, cmd, pipe};
 use reeltime_core::{Part, PartNumber, PartTable, State, StreamId, StreamRecord};
+use uuid::Uuid;
 
 pub(super) use self::address::Address;
 use self::failure::Failure;
@@ -35,7 +38,7 @@ use self::fields::Fields;
 use self::layout::{Layout, place_of};
 use self::link::Link;
 use self::scripts::Call;
-use super::{CheckpointError, CheckpointStore};
+use super::{CheckpointError, CheckpointStore, NodeState, Presence};
 
 /// Records that are asked for in one round trip.
 const AT_ONCE: usize = 256;
@@ -129,6 +132,24 @@ impl CheckpointStore for RedisStore {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    async fn heartbeat(
+        &self,
+        presence: &Presence,
+        replaced: Option<Uuid>,
+        lease: Duration,
+    ) -> Result<Option<Presence>, CheckpointError> {
+        let said = self.say_alive(presence, replaced, lease).await;
+        said.map_err(|failure| failure.of("renew the lease of this node", &self.location))
+    }
+
+    async fn leave(&self, presence: &Presence) -> Result<(), CheckpointError> {
+        self.end_lease(presence).await.map_err(|failure| failure.of("end the lease of this node", &self.location))
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeState>, CheckpointError> {
+        self.all_nodes().await.map_err(|failure| failure.of("load nodes", &self.location))
     }
 
     async fn load(&self) -> Result<Vec<StreamRecord>, CheckpointError> {

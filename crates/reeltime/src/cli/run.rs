@@ -17,10 +17,11 @@ use crate::checkpoint::{self, CheckpointStore};
 use crate::config::{Config, Listen, Settings, file};
 use crate::events::{Event, EventBus, What};
 use crate::http::{self, AppState, Readiness};
+use crate::lease::Lease;
 use crate::metadata::{DEFAULT_PROBE_TIMEOUT, DEFAULT_PROBES_AT_ONCE, Describer};
 use crate::pacing::Pacer;
 use crate::process;
-use crate::processor::Outside;
+use crate::processor::{Outside, Uploads};
 use crate::storage::ObjectStore;
 use crate::supervisor::{self, Ended, Supervisor};
 use crate::telemetry::{self, metrics::Metrics};
@@ -163,11 +164,21 @@ pub async fn supervise(
     let (watcher, events) = Watcher::start(config.dirs.clone(), options, outside.events.clone())
         .await
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    let lease = Lease::take(Arc::clone(&outside.checkpoint), &config.node, outside.events.clone(), &stop).await;
+    let lease = lease.map_err(|error| checkpoint_failure(&error))?;
     let task = supervisor::Task { sources: config.dirs, selection, node: config.node, plan, once: config.once };
-    Supervisor::new(task, outside, readiness, stop)
-        .run(watcher, events)
-        .await
-        .map_err(|error| checkpoint_failure(&error))
+    let work = Supervisor::new(task, outside, readiness, stop.clone()).run(watcher, events);
+    tokio::pin!(work);
+    let ended = tokio::select! {
+        ended = &mut work => ended,
+        Some(lost) = lease.keep(&stop) => {
+            stop.cancel();
+            let _ = work.await; // why it ended is known
+            Err(lost)
+        }
+    };
+    lease.give_back().await;
+    ended.map_err(|error| checkpoint_failure(&error))
 }
 
 /// What all streams share, between the destination and the checkpoint.
@@ -186,6 +197,7 @@ pub fn outside(
         pacer: config.bandwidth.map_or_else(Pacer::unlimited, |rate| Pacer::limited(rate.bytes_per_second)),
         readers: Arc::new(Semaphore::new(READERS)),
         handles: Arc::new(Semaphore::new(usize::try_from(open_files / 2).map_or(MANY, |half| half.clamp(1, MANY)))),
+        uploads: Uploads::default(),
         events: EventBus::default(),
         board: Board::default(),
         policy: Policy {

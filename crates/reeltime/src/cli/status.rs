@@ -7,12 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Failure;
 use super::places::{open_to_look, print, unreadable};
-use crate::checkpoint::{CheckpointError, CheckpointStore};
+use crate::checkpoint::{CheckpointError, CheckpointStore, NodeState, Presence};
 use crate::config::{destination, file, state_url};
 use crate::listing::{FullKey, view_of};
+use crate::printable::printable;
 use crate::storage::url::Destination;
 use crate::text_table::table;
-use crate::view::StreamView;
+use crate::view::{StreamView, rfc3339};
 
 /// Show the streams that the state remembers
 ///
@@ -47,11 +48,15 @@ pub async fn status(args: StatusArgs) -> Result<(), Failure> {
     let text = if args.json {
         let json = serde_json::to_string_pretty(&streams);
         json.map_err(|error| Failure::failed(format!("cannot write JSON: {error}"), ""))? + "\n"
-    } else if streams.is_empty() {
-        format!("no streams in {}\n", crate::printable::printable(&checkpoint.location()))
     } else {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
-        table(&streams, i64::try_from(now).unwrap_or(i64::MAX))
+        let nodes = checkpoint.nodes().await.map_err(|error| unreadable(&error))?;
+        let streams = if streams.is_empty() {
+            format!("no streams in {}\n", printable(&checkpoint.location()))
+        } else {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+            table(&streams, i64::try_from(now).unwrap_or(i64::MAX))
+        };
+        streams + &fleet(&nodes)
     };
     print(&text)
 }
@@ -65,6 +70,21 @@ async fn streams(checkpoint: &dyn CheckpointStore, full_key: &FullKey) -> Result
         views.push(view_of(record, checkpoint, full_key).await?);
     }
     Ok(views)
+}
+
+/// A line a node, behind an empty one.
+fn fleet(nodes: &[NodeState]) -> String {
+    let line = |NodeState { node, alive }: &NodeState| {
+        let state = match alive {
+            Some(Presence { pid, host, since, .. }) => {
+                format!("runs: process {pid} on {host}, since {}", rfc3339(*since))
+            }
+            None => "does not run".to_owned(),
+        };
+        printable(&format!("node {node} {state}")).into_owned() + "\n"
+    };
+    let lines: String = nodes.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 fn full_key(to: Option<Destination>) -> FullKey {

@@ -9,7 +9,7 @@ use reeltime_core::{OnDelete, PlanKind};
 
 use super::{
     AfterUpload, ByteSize, Config, Listen, LogFormat, PartPlanChoice, Problem, S3Checksums, S3Config, Settings, Span,
-    TailFlush, host,
+    TailFlush,
 };
 use crate::checkpoint::url::{StateUrl, default_state_path};
 use crate::storage::url::Destination;
@@ -150,7 +150,7 @@ fn scan_interval(given: Option<Span>) -> Result<Option<Duration>, Problem> {
 /// A node's name, or that of this machine.
 pub(crate) fn node_name(given: Option<String>) -> Result<String, Problem> {
     let hint = "name this node: --node NAME, up to 255 bytes of text without control characters";
-    let Some(name) = given.or_else(host::name) else {
+    let Some(name) = given.or_else(crate::host::name) else {
         return Err(Problem::new("this machine has no host name", hint));
     };
     if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {

@@ -46,6 +46,14 @@ pub(super) struct Held {
     pub(super) _permit: Option<OwnedSemaphorePermit>,
 }
 
+impl Drop for Hands {
+    /// Whatever way it ended: nothing is written to the checkpoint any more.
+    fn drop(&mut self) {
+        self.ledger.close();
+        self.outside.uploads.forget(self.id);
+    }
+}
+
 /// Begins requests for one stream.
 pub(super) struct Hands {
     outside: Outside,
@@ -80,11 +88,6 @@ impl Hands {
             seen: None,
             stop,
         }
-    }
-
-    /// Nothing is written to the checkpoint any more.
-    pub(super) fn close(&self) {
-        self.ledger.close();
     }
 
     /// Nothing new is begun from now on; what is under way ends.
@@ -168,7 +171,11 @@ impl Task {
                 .create_upload(key, &self.record.token())
                 .await
                 .map(|upload| Input::UploadCreated { upload_id: upload.id }),
-            Action::ListUploads => store.list_uploads(key).await.map(Input::UploadsListed),
+            Action::ListUploads => store.list_uploads(key).await.map(|mut uploads| {
+                // Another stream of this process is at work on it: under a temp name, for example.
+                uploads.retain(|upload| !self.outside.uploads.is_anothers(self.id, &upload.upload_id));
+                Input::UploadsListed(uploads)
+            }),
             Action::ListParts { upload_id } => store.list_parts(&upload(upload_id)).await.map(Input::PartsListed),
             Action::Abort { upload_id } => store.abort(&upload(upload_id)).await.map(|()| Input::UploadAborted),
             Action::Head => store.head(key).await.map(Input::HeadAnswered),
@@ -203,6 +210,7 @@ impl Task {
         let began = Instant::now();
         let stored = self.outside.store.put_part(upload, sending.number, sending.range.offset, body).await;
         let stored = stored.map_err(|error| self.tell_trouble(&error))?;
+        let took = began.elapsed();
         drop(permit); // what follows needs no place
         let part = sending.part(stored, crc, read_at);
         self.ledger.note(generation, sending.number, part.clone()).await;
@@ -210,7 +218,7 @@ impl Task {
             number: sending.number,
             size_bytes: part.size_bytes,
             again: sending.uploads > 1,
-            took: began.elapsed(),
+            took,
         });
         Ok(part)
     }
@@ -226,11 +234,11 @@ impl Task {
         let token = self.record.token();
         let stored = self.outside.store.put_object(&self.record.key, Some(&token), content_type, body).await;
         let stored = stored.map_err(|error| self.tell_trouble(&error))?;
+        let took = began.elapsed();
         let part = sending.part(stored, crc, read_at);
         if size_bytes > 0 {
             self.ledger.note(self.record.generation, PartNumber::FIRST, part.clone()).await;
         }
-        let took = began.elapsed();
         self.tell(What::PartStored { number: PartNumber::FIRST, size_bytes, again: false, took });
         Ok(Input::ObjectPut { part })
     }

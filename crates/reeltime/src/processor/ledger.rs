@@ -5,11 +5,9 @@
 //! what was still owed. Only the ends of a stream wait until they are durable: a file may be
 //! deleted upon `completed`.
 //!
-//! One task per stream writes what is owed, when there is something:
-//!
-//! 1. the stream, if the checkpoint does not have it;
-//! 2. the parts, which so are there before `completed` is;
-//! 3. the record, through every state that was passed meanwhile.
+//! One task per stream writes what is owed, when there is something: see [`paying`].
+
+mod paying;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,15 +20,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Outside;
-use super::saving::{Backoff, HINT};
-use crate::checkpoint::CheckpointError;
-use crate::events::{Event, Side, What};
+use crate::events::{Event, What};
 
 /// What takes longer than this is owed.
 const PROMPT: Duration = Duration::from_secs(1);
-
-/// Parts that are written at the same time.
-const PARTS_AT_ONCE: usize = 16;
 
 /// The debts of one stream. A clone has the same.
 #[derive(Clone)]
@@ -39,7 +32,7 @@ pub(super) struct Ledger(Arc<Inner>);
 struct Inner {
     outside: Outside,
     id: StreamId,
-    epoch: u64,
+    node: String,
     path: Arc<Mutex<PathBuf>>,
     debts: Mutex<Debts>,
     changed: Notify,
@@ -52,6 +45,8 @@ struct Inner {
 }
 
 struct Debts {
+    /// That of this process; another one after a checkpoint has lost it.
+    epoch: u64,
     /// The state in which the checkpoint has the stream; `None`: it does not have it.
     known: Option<State>,
     /// The newest record, and how many there were with it.
@@ -76,6 +71,7 @@ impl Ledger {
         stop: CancellationToken,
     ) -> Self {
         let debts = Debts {
+            epoch: record.epoch,
             known,
             record: None,
             records: 0,
@@ -87,7 +83,7 @@ impl Ledger {
         Self(Arc::new(Inner {
             outside,
             id: record.id,
-            epoch: record.epoch,
+            node: record.node.clone(),
             path,
             debts: Mutex::new(debts),
             changed: Notify::new(),
@@ -112,7 +108,11 @@ impl Ledger {
         let mut debts = self.debts();
         debts.known = None;
         let generation = record.generation;
-        debts.parts.extend(parts.into_iter().map(|(number, part)| (number, (generation, part))));
+        debts.parts.retain(|_, (of, _)| *of == generation);
+        for (number, part) in parts {
+            // What was noted since is newer.
+            debts.parts.entry(number).or_insert((generation, part));
+        }
         self.owe(debts, record, running);
     }
 
@@ -121,7 +121,9 @@ impl Ledger {
     pub(super) fn save(&self, record: StreamRecord, running: &mut JoinSet<Vec<Input>>) {
         let debts = self.debts();
         if debts.is_forgotten() {
-            // The machine is about to hear of it, and only it has all that is to be created.
+            // Only the machine has all that is to be created. It is told once more: what it was told
+            // while a creation was under way it took for that.
+            let _ = self.0.late.send(Input::Forgotten); // whoever saves hears
             running.spawn(std::future::ready(vec![Input::Failed(Trouble::Outage)]));
         } else {
             self.owe(debts, record, running);
@@ -208,147 +210,8 @@ impl Ledger {
     fn begin_to_pay(&self, mut debts: MutexGuard<'_, Debts>) {
         if !debts.is_paying && !debts.is_lost {
             debts.is_paying = true;
-            tokio::spawn(self.clone().work());
+            tokio::spawn(self.clone().work_or_say_why());
         }
-    }
-
-    /// Pays until nothing is owed, however long that takes.
-    async fn work(self) {
-        let mut backoff = Backoff::default();
-        let paying = async {
-            loop {
-                let paid = self.pay().await;
-                self.0.changed.notify_waiters();
-                match paid {
-                    Ok(()) if self.is_done() => return,
-                    Ok(()) => backoff = Backoff::default(),
-                    Err(CheckpointError::Unknown { .. }) => {
-                        self.forgotten();
-                        return;
-                    }
-                    Err(error @ (CheckpointError::Stale { .. } | CheckpointError::Held { .. })) => {
-                        self.lost(&error);
-                        return;
-                    }
-                    Err(error) => {
-                        self.tell(What::Retrying {
-                            side: Side::Checkpoint,
-                            error: error.to_string(),
-                            hint: HINT.into(),
-                        });
-                        backoff.wait().await;
-                    }
-                }
-            }
-        };
-        let _ = self.0.gone.run_until_cancelled(paying).await; // what was owed is owed no more
-        self.0.changed.notify_waiters();
-    }
-
-    fn is_done(&self) -> bool {
-        let mut debts = self.debts();
-        let is_done = debts.record.is_none() && (debts.parts.is_empty() || debts.known.is_none());
-        debts.is_paying = !is_done;
-        is_done
-    }
-
-    /// One attempt to write all that is owed.
-    async fn pay(&self) -> Result<(), CheckpointError> {
-        self.pay_creation().await?;
-        self.pay_parts().await?;
-        self.pay_record().await
-    }
-
-    async fn pay_creation(&self) -> Result<(), CheckpointError> {
-        let (turn, record) = {
-            let debts = self.debts();
-            match (debts.known, &debts.record) {
-                (None, Some(newest)) => newest.clone(),
-                _ => return Ok(()),
-            }
-        };
-        // Its parts come before it is completed.
-        let state = if record.state == State::Completed { State::PendingCompletion } else { record.state };
-        let is_all = state == record.state;
-        self.0.outside.checkpoint.create(&StreamRecord { state, ..record }).await?;
-        self.debts().is_written(state, is_all.then_some(turn));
-        Ok(())
-    }
-
-    async fn pay_parts(&self) -> Result<(), CheckpointError> {
-        loop {
-            let parts: Vec<_> = {
-                let debts = self.debts();
-                if debts.known.is_none() {
-                    return Ok(());
-                }
-                let owed = debts.parts.iter().take(PARTS_AT_ONCE);
-                owed.map(|(number, (generation, part))| (*number, *generation, part.clone())).collect()
-            };
-            if parts.is_empty() {
-                return Ok(());
-            }
-            let mut writing = JoinSet::new();
-            for (number, generation, part) in parts {
-                let ledger = self.clone();
-                writing.spawn(async move { ledger.pay_part(number, generation, part).await });
-            }
-            for written in writing.join_all().await {
-                written?;
-            }
-            self.0.changed.notify_waiters();
-        }
-    }
-
-    async fn pay_part(&self, number: PartNumber, generation: u32, part: Part) -> Result<(), CheckpointError> {
-        let Inner { outside, id, epoch, .. } = &*self.0;
-        outside.checkpoint.record_part(*id, *epoch, generation, number, &part).await?;
-        let mut debts = self.debts();
-        if debts.parts.get(&number).is_some_and(|owed| *owed == (generation, part)) {
-            debts.parts.remove(&number);
-        }
-        Ok(())
-    }
-
-    async fn pay_record(&self) -> Result<(), CheckpointError> {
-        let (mut from, (turn, record)) = {
-            let debts = self.debts();
-            match (debts.known, &debts.record) {
-                (Some(known), Some(newest)) if debts.parts.is_empty() => (known, newest.clone()),
-                _ => return Ok(()),
-            }
-        };
-        let last = record.state;
-        for state in from.way_to(last) {
-            let step = StreamRecord { state, ..record.clone() };
-            self.0.outside.checkpoint.transition(from, &step).await?;
-            self.debts().is_written(state, (state == last).then_some(turn));
-            if from != state {
-                self.tell(What::StateChanged { from, to: state });
-            }
-            from = state;
-        }
-        Ok(())
-    }
-
-    fn forgotten(&self) {
-        {
-            let mut debts = self.debts();
-            debts.known = None;
-            debts.record = None;
-            debts.is_paying = false;
-        }
-        let hint = "it is written anew, with all its parts; look for who flushed or replaced the state";
-        let message = "the checkpoint does not have this stream any more".to_owned();
-        self.tell(What::Notice { message, hint: hint.into() });
-        let _ = self.0.late.send(Input::Forgotten); // a processor that has ended needs nothing
-    }
-
-    fn lost(&self, error: &CheckpointError) {
-        self.debts().is_lost = true;
-        let hint = "another reeltime has taken this stream over; this one leaves it alone".into();
-        self.tell(What::Notice { message: error.to_string(), hint });
-        let _ = self.0.late.send(Input::LeaseLost); // a processor that has ended needs nothing
     }
 
     fn tell(&self, what: What) {
@@ -361,6 +224,12 @@ impl Debts {
     /// The checkpoint does not have the stream, and nothing is here to create it with.
     fn is_forgotten(&self) -> bool {
         self.known.is_none() && self.record.is_none()
+    }
+
+    /// The newest record that is not written, as this owner writes it.
+    fn newest(&self) -> Option<(u64, StreamRecord)> {
+        let (turn, record) = self.record.as_ref()?;
+        Some((*turn, StreamRecord { epoch: self.epoch, ..record.clone() }))
     }
 
     /// The checkpoint has the stream in this state, and the record of that turn.

@@ -15,7 +15,7 @@ use crate::checkpoint::CheckpointError;
 use crate::clock;
 use crate::config::AfterUpload;
 use crate::events::{Event, What};
-use crate::processor::{Place, StreamProcessor, claim, create, load_parts};
+use crate::processor::{Left, Place, StreamProcessor, claim, create, load_parts};
 use crate::recording::{Identity, identity_of, version_of};
 use crate::view::StreamView;
 use crate::watch::scan::Found;
@@ -131,7 +131,7 @@ impl Supervisor {
         self.show(&record);
         let id = record.id;
         let work = self.processors.spawn(async move {
-            let Some(place) = admission.await else { return record };
+            let Some(place) = admission.await else { return Left::early(record) };
             let what = What::Discovered;
             outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
             // On the heap from now on: tens of thousands may be waiting for their place.
@@ -173,6 +173,7 @@ impl Supervisor {
             return;
         }
         match self.outside.checkpoint.find(id).await {
+            Ok(Some(record)) if record.node != self.task.node => self.leave_alone(&record, &found.path),
             Ok(Some(mut record)) => {
                 self.last_scan = false;
                 record.path = found.path;
@@ -203,6 +204,7 @@ impl Supervisor {
                 let holder = "another reeltime of the same name, which has taken over its streams".to_owned();
                 self.fatal = Some(CheckpointError::Held { what, holder });
             }
+            Ok(Some(known)) if known.node != self.task.node => self.leave_alone(&known, path),
             Ok(Some(mut known)) => {
                 let first = if known.path == path { None } else { self.new_name(&known.path, path) };
                 path.clone_into(&mut known.path);
@@ -224,6 +226,14 @@ impl Supervisor {
         }
     }
 
+    /// Another node has the stream now. It is not asked for again until its file changes.
+    fn leave_alone(&mut self, record: &StreamRecord, path: &Path) {
+        let version = path.symlink_metadata().ok().as_ref().map(version_of);
+        self.index.put(path.to_owned(), Entry::Failed { id: record.id, version, reason: None });
+        let message = format!("{} belongs to node {} now", path.display(), record.node);
+        self.tell_once(path.to_owned(), message, "this node leaves it alone; nothing is lost");
+    }
+
     /// The source and the key that belong to a path, if that is a recording's.
     pub(super) fn recording_at(&self, path: &Path) -> Option<(PathBuf, ObjectKey)> {
         let source = self.source_of(path)?;
@@ -242,6 +252,7 @@ impl Supervisor {
     /// `rest`: how long to wait before the work begins.
     fn spawn_known(&mut self, mut record: StreamRecord, first: Option<Input>, rest: Duration) {
         let found = record.path.symlink_metadata().ok();
+        self.outside.uploads.note(record.id, &record.upload);
         let live = self.enlist(&record, found.as_ref().map(|found| (version_of(found), identity_of(found))));
         if let (Some(first), Some(entry)) = (first, self.index.live(&record.path)) {
             entry.hint(first);
@@ -253,16 +264,16 @@ impl Supervisor {
         self.show(&record);
         let id = record.id;
         let work = self.processors.spawn(async move {
-            let Some(place) = admission.await else { return record };
+            let Some(place) = admission.await else { return Left::early(record) };
             tokio::select! {
                 () = tokio::time::sleep(rest) => {}
-                () = stop.cancelled() => return record,
+                () = stop.cancelled() => return Left::early(record),
             }
             if stop.run_until_cancelled(claim(&outside, &mut record)).await != Some(true) {
-                return record;
+                return Left::early(record);
             }
             let Some(table) = stop.run_until_cancelled(load_parts(&outside, &record)).await else {
-                return record;
+                return Left::early(record);
             };
             let what = What::Resumed { uploaded_bytes: table.bytes() };
             outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });

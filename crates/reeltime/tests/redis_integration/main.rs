@@ -12,6 +12,7 @@ mod crowd;
 mod daemon;
 mod failovers;
 mod life;
+mod nodes;
 mod outages;
 mod owners;
 mod refusals;

@@ -47,6 +47,16 @@ impl Layout {
         Self::sets(&self.shard_of(id))
     }
 
+    /// The set with the names of all nodes.
+    pub(super) fn nodes(&self) -> String {
+        format!("{}nodes", self.prefix)
+    }
+
+    /// The hash of a node, which ends with its lease.
+    pub(super) fn node(&self, name: &str) -> String {
+        format!("{}node:{name}", self.prefix)
+    }
+
     /// The hash with the record of a stream.
     pub(super) fn meta(&self, id: StreamId) -> String {
         format!("{}stream:{id}:meta", self.shard_of(id))

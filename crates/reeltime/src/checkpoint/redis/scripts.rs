@@ -28,6 +28,8 @@ lua! {
     CLAIM = "claim.lua"
     CREATE = "create.lua"
     FORGET = "forget.lua"
+    HEARTBEAT = "heartbeat.lua"
+    LEAVE = "leave.lua"
     RECORD_PART = "record_part.lua"
     TRANSITION = "transition.lua"
 }

@@ -1,0 +1,86 @@
+//! The nodes of a fleet, each with its lease.
+//!
+//! Set `nodes` has the names of all that have ever been there. Hash `node:NAME` says who has the
+//! name now; it expires with the lease, and is renewed before that.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::{Value, cmd};
+use reeltime_core::WallTime;
+use uuid::Uuid;
+
+use super::failure::Failure;
+use super::{RedisStore, scripts};
+use crate::checkpoint::{NodeState, Presence};
+
+impl RedisStore {
+    pub(super) async fn say_alive(
+        &self,
+        presence: &Presence,
+        replaced: Option<Uuid>,
+        lease: Duration,
+    ) -> Result<Option<Presence>, Failure> {
+        self.link.command::<()>(cmd("SADD").arg(self.layout.nodes()).arg(&presence.node)).await?;
+        let key = self.layout.node(&presence.node);
+        let call = scripts::HEARTBEAT
+            .on([key.clone()])
+            .arg(presence.incarnation.to_string())
+            .arg(replaced.map_or_else(String::new, |replaced| replaced.to_string()))
+            .arg(lease.as_millis().to_string())
+            .args(fields_of(presence).into_iter().flat_map(|(field, value)| [field.as_bytes().to_vec(), value]));
+        match self.link.call(&call).await? {
+            Value::Int(1) => Ok(None),
+            held => {
+                let fields =
+                    redis::from_redis_value(held).map_err(|error| Failure::damaged(&key, &error.to_string()))?;
+                presence_of(&presence.node, &fields).map(Some).map_err(|what| Failure::damaged(&key, &what))
+            }
+        }
+    }
+
+    pub(super) async fn end_lease(&self, presence: &Presence) -> Result<(), Failure> {
+        let call = scripts::LEAVE.on([self.layout.node(&presence.node)]).arg(presence.incarnation.to_string());
+        self.link.call(&call).await.map(drop)
+    }
+
+    pub(super) async fn all_nodes(&self) -> Result<Vec<NodeState>, Failure> {
+        let mut names: Vec<String> = self.link.command(cmd("SUNION").arg(self.layout.nodes())).await?;
+        names.sort();
+        let mut nodes = Vec::with_capacity(names.len());
+        for node in names {
+            let key = self.layout.node(&node);
+            let fields: HashMap<String, String> = self.link.command(cmd("HGETALL").arg(&key)).await?;
+            let alive = if fields.is_empty() {
+                None
+            } else {
+                Some(presence_of(&node, &fields).map_err(|what| Failure::damaged(&key, &what))?)
+            };
+            nodes.push(NodeState { node, alive });
+        }
+        Ok(nodes)
+    }
+}
+
+fn fields_of(presence: &Presence) -> [(&'static str, Vec<u8>); 5] {
+    [
+        ("incarnation", presence.incarnation.to_string().into_bytes()),
+        ("pid", presence.pid.to_string().into_bytes()),
+        ("host", presence.host.clone().into_bytes()),
+        ("machine", presence.machine.clone().into_bytes()),
+        ("since_ms", presence.since.0.to_string().into_bytes()),
+    ]
+}
+
+fn presence_of(node: &str, fields: &HashMap<String, String>) -> Result<Presence, String> {
+    let text = |field: &str| fields.get(field).ok_or_else(|| format!("field {field} is missing"));
+    let bad = |field: &str| format!("field {field} cannot be read");
+    Ok(Presence {
+        node: node.to_owned(),
+        incarnation: text("incarnation")?.parse().map_err(|_| bad("incarnation"))?,
+        pid: text("pid")?.parse().map_err(|_| bad("pid"))?,
+        host: text("host")?.clone(),
+        machine: text("machine")?.clone(),
+        since: WallTime(text("since_ms")?.parse().map_err(|_| bad("since_ms"))?),
+    })
+}

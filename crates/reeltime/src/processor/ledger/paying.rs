@@ -1,0 +1,204 @@
+//! Writes what is owed to the checkpoint.
+//!
+//! 1. The stream, if the checkpoint does not have it;
+//! 2. the parts, which so are there before `completed` is;
+//! 3. the record, through every state that was passed meanwhile.
+
+use reeltime_core::{Input, Part, PartNumber, State, StreamRecord};
+use tokio::task::JoinSet;
+
+use super::{Inner, Ledger};
+use crate::checkpoint::CheckpointError;
+use crate::events::{Side, What};
+use crate::processor::saving::{Backoff, HINT};
+
+/// Parts that are written at the same time.
+const PARTS_AT_ONCE: usize = 16;
+
+impl Ledger {
+    /// A bug must not leave the stream waiting for ever: it goes on from its checkpoint.
+    pub(super) async fn work_or_say_why(self) {
+        if let Err(error) = tokio::spawn(self.clone().work()).await {
+            self.give_up(
+                &format!("writing to the checkpoint ended early: {error}"),
+                "this is a bug; the stream goes on from its checkpoint",
+            );
+        }
+    }
+
+    /// Pays until nothing is owed, however long that takes.
+    async fn work(self) {
+        let mut backoff = Backoff::default();
+        let paying = async {
+            loop {
+                let paid = self.pay().await;
+                self.0.changed.notify_waiters();
+                match paid {
+                    Ok(()) if self.is_done() => return,
+                    Ok(()) => backoff = Backoff::default(),
+                    Err(CheckpointError::Unknown { .. }) => {
+                        self.forgotten();
+                        return;
+                    }
+                    Err(error @ (CheckpointError::Stale { .. } | CheckpointError::Held { .. })) => {
+                        match self.is_still_ours().await {
+                            Ok(true) => backoff = Backoff::default(),
+                            Ok(false) => {
+                                let hint = "another reeltime has taken this stream over; this one leaves it alone";
+                                return self.give_up(&error.to_string(), hint);
+                            }
+                            Err(CheckpointError::Unknown { .. }) => return self.forgotten(),
+                            Err(error) => self.retrying(&error),
+                        }
+                        backoff.wait().await;
+                    }
+                    Err(error) => {
+                        self.retrying(&error);
+                        backoff.wait().await;
+                    }
+                }
+            }
+        };
+        let _ = self.0.gone.run_until_cancelled(paying).await; // what was owed is owed no more
+        self.0.changed.notify_waiters();
+    }
+
+    /// A write was refused. Was that another owner, or did an earlier write take effect whose
+    /// answer got lost, or has the checkpoint become an older copy? What it has now is built
+    /// upon, if it is ours.
+    async fn is_still_ours(&self) -> Result<bool, CheckpointError> {
+        let Inner { outside, id, node, .. } = &*self.0;
+        let Some(found) = outside.checkpoint.find(*id).await? else {
+            let target = outside.checkpoint.location();
+            return Err(CheckpointError::Unknown { op: "find a stream", target, id: *id });
+        };
+        let epoch = self.debts().epoch;
+        if found.node != *node || found.epoch > epoch {
+            return Ok(false);
+        }
+        let epoch = if found.epoch == epoch {
+            epoch
+        } else {
+            match outside.checkpoint.claim(*id, found.epoch, node).await {
+                Err(CheckpointError::Stale { .. }) => return Ok(true), // to be looked at once more
+                claimed => claimed?,
+            }
+        };
+        let mut debts = self.debts();
+        debts.epoch = epoch;
+        debts.known = Some(found.state);
+        Ok(true)
+    }
+
+    fn is_done(&self) -> bool {
+        let mut debts = self.debts();
+        let is_done = debts.record.is_none() && (debts.parts.is_empty() || debts.known.is_none());
+        debts.is_paying = !is_done;
+        is_done
+    }
+
+    /// One attempt to write all that is owed.
+    async fn pay(&self) -> Result<(), CheckpointError> {
+        self.pay_creation().await?;
+        self.pay_parts().await?;
+        self.pay_record().await
+    }
+
+    async fn pay_creation(&self) -> Result<(), CheckpointError> {
+        let (turn, record) = {
+            let debts = self.debts();
+            match (debts.known, debts.newest()) {
+                (None, Some(newest)) => newest,
+                _ => return Ok(()),
+            }
+        };
+        // Its parts come before it is completed.
+        let state = if record.state == State::Completed { State::PendingCompletion } else { record.state };
+        let is_all = state == record.state;
+        self.0.outside.checkpoint.create(&StreamRecord { state, ..record }).await?;
+        self.debts().is_written(state, is_all.then_some(turn));
+        Ok(())
+    }
+
+    async fn pay_parts(&self) -> Result<(), CheckpointError> {
+        loop {
+            let parts: Vec<_> = {
+                let debts = self.debts();
+                if debts.known.is_none() {
+                    return Ok(());
+                }
+                let owed = debts.parts.iter().take(PARTS_AT_ONCE);
+                owed.map(|(number, (generation, part))| (*number, *generation, part.clone())).collect()
+            };
+            if parts.is_empty() {
+                return Ok(());
+            }
+            let mut writing = JoinSet::new();
+            for (number, generation, part) in parts {
+                let ledger = self.clone();
+                writing.spawn(async move { ledger.pay_part(number, generation, part).await });
+            }
+            for written in writing.join_all().await {
+                written?;
+            }
+            self.0.changed.notify_waiters();
+        }
+    }
+
+    async fn pay_part(&self, number: PartNumber, generation: u32, part: Part) -> Result<(), CheckpointError> {
+        let Inner { outside, id, .. } = &*self.0;
+        let epoch = self.debts().epoch;
+        outside.checkpoint.record_part(*id, epoch, generation, number, &part).await?;
+        let mut debts = self.debts();
+        if debts.parts.get(&number).is_some_and(|owed| *owed == (generation, part)) {
+            debts.parts.remove(&number);
+        }
+        Ok(())
+    }
+
+    async fn pay_record(&self) -> Result<(), CheckpointError> {
+        let (mut from, (turn, record)) = {
+            let debts = self.debts();
+            match (debts.known, debts.newest()) {
+                (Some(known), Some(newest)) if debts.parts.is_empty() => (known, newest),
+                _ => return Ok(()),
+            }
+        };
+        let last = record.state;
+        for state in from.way_to(last) {
+            let step = StreamRecord { state, ..record.clone() };
+            self.0.outside.checkpoint.transition(from, &step).await?;
+            self.debts().is_written(state, (state == last).then_some(turn));
+            if from != state {
+                self.tell(What::StateChanged { from, to: state });
+            }
+            from = state;
+        }
+        Ok(())
+    }
+
+    fn forgotten(&self) {
+        {
+            let mut debts = self.debts();
+            debts.known = None;
+            debts.record = None;
+            debts.is_paying = false;
+        }
+        let hint = "it is written anew, with all its parts; look for who flushed or replaced the state";
+        let message = "the checkpoint does not have this stream any more".to_owned();
+        self.tell(What::Notice { message, hint: hint.into() });
+        let _ = self.0.late.send(Input::Forgotten); // a processor that has ended needs nothing
+    }
+
+    /// Nothing more is written.
+    fn give_up(&self, message: &str, hint: &str) {
+        self.debts().is_lost = true;
+        self.tell(What::Notice { message: message.to_owned(), hint: hint.to_owned() });
+        self.0.changed.notify_waiters();
+        let _ = self.0.late.send(Input::LeaseLost); // a processor that has ended needs nothing
+    }
+
+    fn retrying(&self, error: &CheckpointError) {
+        self.tell(What::Retrying { side: Side::Checkpoint, error: error.to_string(), hint: HINT.into() });
+    }
+}
