@@ -88,6 +88,7 @@ fn what_went_on_while_it_was_described_is_not_completed_as_it_is_now() {
         parallel_parts: 1,
         single_request_bytes: 100,
         plan_kind: PlanKind::Growing,
+        on_delete: reeltime_core::OnDelete::Finish,
     };
     let record = StreamRecord {
         id: StreamId(uuid::Uuid::from_u128(7)),
