@@ -89,6 +89,7 @@ fn what_went_on_while_it_was_described_is_not_completed_as_it_is_now() {
         single_request_bytes: 100,
         plan_kind: PlanKind::Growing,
         replaces_parts: true,
+        on_delete: reeltime_core::OnDelete::Finish,
     };
     let record = StreamRecord {
         id: StreamId(uuid::Uuid::from_u128(7)),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Failure;
 use crate::checkpoint::url::{self, StateUrl, open_read_only};
-use crate::checkpoint::{CheckpointError, CheckpointStore};
+use crate::checkpoint::{CheckpointError, CheckpointStore, Presence};
 use crate::config::{Problem, S3Checksums, S3Config, Settings, destination, endpoint, file};
 use crate::storage::url::Destination;
 use crate::storage::{LocalStore, ObjectStore, StoreError, s3};
@@ -121,6 +121,12 @@ pub(super) async fn open_to_mend(state: &StateUrl, node: &str) -> Result<Arc<dyn
         ),
         error => unreadable(&error),
     })
+}
+
+/// The run of `node` that is alive by its lease; one that was killed a moment ago still is.
+pub(super) async fn running(checkpoint: &dyn CheckpointStore, node: &str) -> Result<Option<Presence>, Failure> {
+    let nodes = checkpoint.nodes().await.map_err(|error| unreadable(&error))?;
+    Ok(nodes.into_iter().find(|state| state.node == node).and_then(|state| state.alive))
 }
 
 /// A state that cannot be read, as the end of a command.

@@ -1,13 +1,17 @@
 //! `reeltime salvage`: completes what a lost machine left behind.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use reeltime_core::{StreamId, StreamRecord};
 use serde::Serialize;
 
 use super::Failure;
-use super::places::{DestinationArgs, destination_of, open_store, open_to_mend, print, store_failure, unreadable};
+use super::places::{
+    DestinationArgs, destination_of, open_store, open_to_mend, print, running, store_failure, unreadable,
+};
 use crate::asking::patiently;
+use crate::checkpoint::Presence;
 use crate::config::{Settings, node_name, state_url};
 use crate::printable::printable;
 use crate::salvaging::{SalvageError, Salvaged, Salvager, select};
@@ -49,7 +53,7 @@ pub struct SalvageArgs {
     #[arg(long, value_name = "URL", env = "REELTIME_STATE", hide_env = true)]
     state: Option<OsString>,
 
-    /// The node is lost: no reeltime of it runs [needed where several nodes share the state]
+    /// The node is lost, whatever its lease says [default: the lease decides]
     ///
     /// If it runs all the same, it loses these streams and ends, and the end of its recordings is
     /// uploaded only when it is started again.
@@ -78,11 +82,15 @@ pub async fn salvage(args: SalvageArgs) -> Result<(), Failure> {
             "`reeltime status --json` shows the ids; nothing was changed",
         ));
     }
-    if checkpoint.is_shared() && !args.yes && !chosen.is_empty() {
-        return Err(Failure::failed(
-            format!("whether node {} is lost cannot be told from {}", nodes(&chosen), checkpoint.location()),
-            "make sure that no reeltime of it runs, and say so with --yes; nothing was changed",
-        ));
+    for node in nodes(&chosen) {
+        if !args.yes
+            && let Some(Presence { pid, host, .. }) = running(&*checkpoint, &node).await?
+        {
+            return Err(Failure::failed(
+                format!("node {node} is not lost: it runs, by its lease, as process {pid} on {host}"),
+                "if its machine has just been lost, its lease ends within 10 s; or say so with --yes; nothing was changed",
+            ));
+        }
     }
     patiently(|| store.preflight()).await.map_err(|error| store_failure(&error))?;
     let salvager = Salvager { store, checkpoint, node };
@@ -108,9 +116,8 @@ pub async fn salvage(args: SalvageArgs) -> Result<(), Failure> {
 }
 
 /// The nodes of streams, each once.
-fn nodes(records: &[StreamRecord]) -> String {
-    let names: std::collections::BTreeSet<_> = records.iter().map(|record| record.node.as_str()).collect();
-    names.into_iter().collect::<Vec<_>>().join(", ")
+fn nodes(records: &[StreamRecord]) -> BTreeSet<String> {
+    records.iter().map(|record| record.node.clone()).collect()
 }
 
 fn line(id: StreamId, key: &str, outcome: &Result<Salvaged, SalvageError>, json: bool) -> String {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Failure;
 use super::places::{
-    DestinationArgs, destination_of, open_store, open_to_look, open_to_mend, print, store_failure, unreadable,
+    DestinationArgs, destination_of, open_store, open_to_look, open_to_mend, print, running, store_failure, unreadable,
 };
 use crate::asking::patiently;
 use crate::config::{Settings, node_name, state_url};
@@ -53,10 +53,11 @@ pub struct SweepArgs {
     #[arg(long)]
     dry_run: bool,
 
-    /// No reeltime of this node runs [default: with a Redis, one may]
+    /// No reeltime of this node runs, whatever its lease says [default: the lease decides]
     ///
-    /// Then what an unfinished stream has uploaded of a file that is gone is aborted, too. If one
-    /// runs all the same, it loses that stream and ends.
+    /// Then what an unfinished stream has uploaded of a file that is gone is aborted, too. With a
+    /// Redis a lease lasts for 10 s after its reeltime has died. If one runs all the same, it loses
+    /// that stream and ends.
     #[arg(long)]
     yes: bool,
 
@@ -79,8 +80,8 @@ pub async fn sweep(args: SweepArgs) -> Result<(), Failure> {
     let store = open_store(&to, &s3).await?;
     let checkpoint = if args.dry_run { open_to_look(&state).await? } else { open_to_mend(&state, &node).await? };
     patiently(|| store.preflight()).await.map_err(|error| store_failure(&error))?;
-    // Whoever has the lock of a state file knows that nobody else runs.
-    let may_be_running = checkpoint.is_shared() && !args.yes;
+    // Whoever has the lock of a state file knows that nobody else runs; a shared one has leases.
+    let may_be_running = !args.yes && running(&*checkpoint, &node).await?.is_some();
     let sweeper =
         Sweeper { store, checkpoint, node, may_be_running, dry_run: args.dry_run, tell_all: args.json || args.verbose };
     let mut counts = [0_u64; Fate::ALL.len()];

@@ -73,7 +73,7 @@ impl Sweeper {
                     )),
                     FileState::Gone if self.may_be_running => {
                         Err("a stream whose file is gone, but which a running reeltime may finish from its open file; \
-                         if none runs, say --yes"
+                         if it died a moment ago, say --yes"
                             .to_owned())
                     }
                     FileState::Gone => Ok("its stream is unfinished, and its file is gone".to_owned()),
