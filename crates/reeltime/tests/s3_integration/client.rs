@@ -80,10 +80,10 @@ fn a_part_is_copied_of_the_object_that_is_meant_and_of_no_other(provider: Provid
             crc: sent[at].crc.unwrap(),
         };
         let mut parts = Vec::new();
-        for at in 0..2 {
-            let copied = client.copy_part(&upload, number(at as u32 + 1), &source(at)).await.unwrap();
-            assert_eq!(copied.etag, sent[at].etag);
-            parts.push(CompletedPart { etag: copied.etag, ..sent[at].clone() });
+        for (at, part) in sent.iter().enumerate().take(2) {
+            let copied = client.copy_part(&upload, part.number, &source(at)).await.unwrap();
+            assert_eq!(copied.etag, part.etag);
+            parts.push(part.clone());
         }
         parts.push(put(&client, &upload, 3, &new[2 * part..]).await);
         client.complete(&upload, &parts, Some(Crc64Nvme::of(&new)), new.len() as u64).await.unwrap();
