@@ -5,6 +5,7 @@
 
 mod harness;
 mod inside;
+mod lost_answers;
 mod lost_state;
 mod state_errors;
 mod store_errors;
