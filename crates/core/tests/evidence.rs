@@ -77,7 +77,7 @@ impl Bench {
     /// if it is. What `answer` does not answer is left open.
     fn goes_to_its_end(&mut self, mut asked: Vec<Action>, mut answer: impl FnMut(&Action) -> Option<Input>) -> bool {
         for _ in 0..200 {
-            if asked.iter().any(|action| *action == Action::Done) {
+            if asked.contains(&Action::Done) {
                 return true;
             }
             let answers: Vec<_> = asked.iter().filter_map(&mut answer).collect();
@@ -225,7 +225,7 @@ fn an_object_of_the_same_size_does_not_keep_a_live_recording_from_being_uploaded
         let writers = if asks_writers == Some(true) { Writers::Open } else { Writers::NotAsked };
         asked.extend(bench.give(Input::Observed(look(at, writers))));
     }
-    assert!(asked.iter().any(|action| *action == Action::ListUploads), "the way to the upload: {asked:?}");
+    assert!(asked.contains(&Action::ListUploads), "the way to the upload: {asked:?}");
 }
 
 /// The disk cannot be read for hours; by then the object may be gone.
