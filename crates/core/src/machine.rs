@@ -30,6 +30,7 @@ mod messages;
 mod patience;
 mod reconcile;
 mod replacing;
+mod saving;
 mod sight;
 mod survey;
 
@@ -164,8 +165,6 @@ enum ObjectState {
 const PARALLEL_VERIFICATIONS: usize = 2;
 /// After so many refusals an upload is begun anew.
 const MAX_REFUSALS: u32 = 3;
-/// From a save that failed to the next.
-const SAVE_AGAIN_MS: u64 = 1_000;
 /// After so many denials listing uploads is taken to be forbidden for good.
 const MAX_LIST_DENIALS: u32 = 5;
 
@@ -284,12 +283,7 @@ impl StreamMachine {
                 self.course = Course::Finished;
                 self.request = None;
             }
-            Input::Forgotten => {
-                if self.request != Some(Request::Create) {
-                    self.unknown = true;
-                    self.unsaved = true;
-                }
-            }
+            Input::Forgotten => self.forgotten(),
             Input::PartStored { number, generation, part } => {
                 self.patience.succeeded();
                 self.part_stored(number, generation, part);
@@ -415,41 +409,6 @@ impl StreamMachine {
             if self.course == course || course != Course::Going {
                 return;
             }
-        }
-    }
-
-    fn save_if_due(&mut self, now: Tick, wake: &mut Wake, out: &mut Vec<Action>) {
-        if !self.unsaved || self.request.is_some() {
-            return;
-        }
-        if now < self.save_again_at {
-            wake.at(self.save_again_at);
-        } else {
-            self.save(out);
-        }
-    }
-
-    fn save(&mut self, out: &mut Vec<Action>) {
-        self.unsaved = false;
-        if self.record.state != State::Completed {
-            self.record.size_bytes = self.size_bytes();
-        }
-        let record = Box::new(self.record.clone());
-        if std::mem::take(&mut self.unknown) {
-            self.unnoted.clear();
-            let parts = self.table.iter().map(|(number, part)| (number, part.clone())).collect();
-            self.ask(Request::Create, Action::Create { record, parts }, out);
-        } else {
-            self.ask(Request::Save, Action::Save(record), out);
-        }
-    }
-
-    /// Has the checkpoint told of parts that were found. One that does not have the stream gets
-    /// them with it.
-    fn note(&mut self, out: &mut Vec<Action>) {
-        if !self.unnoted.is_empty() && !self.unknown {
-            let parts = std::mem::take(&mut self.unnoted);
-            out.push(Action::Note { generation: self.record.generation, parts });
         }
     }
 

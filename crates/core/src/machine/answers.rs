@@ -1,6 +1,6 @@
 //! What follows from the answer to a request, or from its failure.
 
-use super::{Course, LastLook, MAX_LIST_DENIALS, ObjectState, Request, SAVE_AGAIN_MS, StreamMachine};
+use super::{Course, LastLook, MAX_LIST_DENIALS, ObjectState, Request, StreamMachine};
 use crate::{Input, Now, PartNumber, Reason, Tick, Trouble, UploadState};
 
 impl StreamMachine {
@@ -44,13 +44,7 @@ impl StreamMachine {
     pub(super) fn request_failed(&mut self, trouble: Trouble, now: Tick) {
         let Some(request) = self.request.take() else { return };
         match (request, trouble) {
-            // The checkpoint is no reason to leave the store alone.
-            (Request::Create | Request::Save, _) => {
-                self.unknown |= request == Request::Create;
-                self.unsaved = true;
-                self.save_again_at = now.plus(SAVE_AGAIN_MS);
-                return;
-            }
+            (Request::Create | Request::Save, _) => return self.save_failed(request, now),
             (Request::Survey, _) => return self.survey_failed(trouble, now),
             (Request::CreateUpload, Trouble::Denied | Trouble::Refused) => {}
             // The upload may have been begun: it is looked for before another one is asked for.

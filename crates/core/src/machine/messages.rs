@@ -53,6 +53,27 @@ pub struct RemotePart {
     pub stored_at: WallTime,
 }
 
+impl RemotePart {
+    /// The part as it is known from now on: what was known of it before holds if it is the same.
+    #[must_use]
+    pub fn known_after(self, before: Option<Part>) -> Part {
+        match before {
+            Some(part) if part.etag == self.etag && part.size_bytes == self.size_bytes => {
+                Part { crc: part.crc.or(self.crc), ..part }
+            }
+            before => Part {
+                size_bytes: self.size_bytes,
+                etag: self.etag,
+                crc: self.crc,
+                stored_at: self.stored_at,
+                uploads: before.map_or(1, |part| part.uploads + 1),
+                proven: None,
+                dirty: false,
+            },
+        }
+    }
+}
+
 /// An unfinished upload as the store lists it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PendingUpload {

@@ -61,20 +61,7 @@ impl StreamMachine {
             let number = found.number;
             let before = known.remove(number);
             let is_known = before.as_ref().is_some_and(|part| part.etag == found.etag);
-            let part = match before {
-                Some(part) if is_known && part.size_bytes == found.size_bytes => {
-                    Part { crc: part.crc.or(found.crc), ..part }
-                }
-                before => Part {
-                    size_bytes: found.size_bytes,
-                    etag: found.etag,
-                    crc: found.crc,
-                    stored_at: found.stored_at,
-                    uploads: before.map_or(1, |part| part.uploads + 1),
-                    proven: None,
-                    dirty: false,
-                },
-            };
+            let part = found.known_after(before);
             if !is_known {
                 self.unnoted.push((number, part.clone()));
             }

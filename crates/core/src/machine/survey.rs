@@ -8,7 +8,8 @@
 //!    recording, then it is taken for completed; whoever stored it, it is what would be stored.
 //! 2. An unfinished upload of exactly this key, whose parts are divided as this stream's would
 //!    be, is gone on with. Its parts are compared with the file before completion like all
-//!    others. One that is divided otherwise is somebody else's, and is left alone.
+//!    others. One that is divided otherwise, or has no full part, may be somebody else's, and is
+//!    left alone.
 //!
 //! The same follows when an upload that the checkpoint names is gone.
 

@@ -20,21 +20,9 @@ pub(super) fn prefix(parts: Vec<RemotePart>, plan: &PartPlan, known: &PartTable)
             break;
         }
         let range = ByteRange { offset: full.offset, len: found.size_bytes };
-        let part = match known.get(found.number) {
-            Some(part) if part.etag == found.etag && part.size_bytes == found.size_bytes => {
-                Part { crc: part.crc.or(found.crc), ..part.clone() }
-            }
-            before => Part {
-                size_bytes: found.size_bytes,
-                etag: found.etag,
-                crc: found.crc,
-                stored_at: found.stored_at,
-                uploads: before.map_or(1, |part| part.uploads + 1),
-                proven: None,
-                dirty: false,
-            },
-        };
-        kept.push((found.number, range, part));
+        let number = found.number;
+        let part = found.known_after(known.get(number).cloned());
+        kept.push((number, range, part));
         if range.len < full.len {
             break;
         }

@@ -1,6 +1,6 @@
 //! The built binary between a real store and a real Redis, killed at every moment that matters, and
-//! started again: the object is the recording, nothing that the store has and the checkpoint knows is sent twice, and nothing is
-//! left over.
+//! started again: the object is the recording, nothing that the store has is sent twice, and nothing
+//! is left over.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
