@@ -5,8 +5,8 @@
 
 mod harness;
 mod inside;
-mod lost_answers;
 mod lost_state;
+mod odd_state;
 mod state_errors;
 mod store_errors;
 #[path = "../world/mod.rs"]
