@@ -99,6 +99,18 @@ fn once_uploads_a_tree_and_a_recording_in_progress_and_exits_0() {
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
+/// Both would become one object: the temp name waits for the other to go away, and says so once.
+#[test]
+fn once_ends_where_a_quiet_temp_name_lies_beside_its_final_name() {
+    let world = World::local();
+    let finished = Synthetic::into(world.path("a.mp4"), Style::Append, LOCAL_PART).start().wait();
+    Synthetic::into(world.path("a.mp4.part"), Style::Append, LOCAL_PART).seed(2).start().wait();
+    let daemon = world.daemon().args(["--once", "--idle-timeout", "1s"]).start();
+    assert_eq!(daemon.wait_exit(DEADLINE).code(), Some(1));
+    assert_eq!(failures(&daemon).len(), 1, "{:#?}", failures(&daemon));
+    world.assert_identical(&finished);
+}
+
 #[test]
 fn once_with_nothing_to_do_exits_0() {
     assert_eq!(World::local().once(), Some(0));

@@ -1,9 +1,10 @@
 //! A checkpoint that loses answers, forgets, breaks, or is away at the wrong moment: the stream
 //! goes on, whatever that is taken for at first.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use reeltime::checkpoint::{CheckpointError, CheckpointStore};
@@ -44,7 +45,7 @@ enum Fate {
     Panic,
 }
 
-type Decide = Box<dyn Fn(Write) -> Fate + Send + Sync>;
+type Decide = Box<dyn Fn(Write, StreamId) -> Fate + Send + Sync>;
 
 /// A checkpoint whose writes have the fate that is decided for each.
 struct Odd {
@@ -63,7 +64,7 @@ impl Odd {
         (id, epoch): (StreamId, u64),
         done: impl Future<Output = Result<(), CheckpointError>> + Send,
     ) -> Result<(), CheckpointError> {
-        match (self.decide)(write) {
+        match (self.decide)(write, id) {
             Fate::Done => done.await,
             Fate::Away => Err(Self::away()),
             Fate::Unheard => done.await.and(Err(Self::away())),
@@ -128,7 +129,7 @@ impl CheckpointStore for Odd {
     }
 }
 
-fn start(world: &World, decide: impl Fn(Write) -> Fate + Send + Sync + 'static) -> Inside {
+fn start(world: &World, decide: impl Fn(Write, StreamId) -> Fate + Send + Sync + 'static) -> Inside {
     world.start_inside_with(&[], |outside| {
         outside.checkpoint = Arc::new(Odd { inner: Arc::clone(&outside.checkpoint), decide: Box::new(decide) });
     })
@@ -146,7 +147,7 @@ fn goes_on_after_a_lost_answer(provider: Provider, lost: Write, is_deleted: bool
     let world = World::at(provider);
     let is_away = Arc::new(AtomicBool::new(false));
     let (away, has_lost) = (Arc::clone(&is_away), AtomicBool::new(false));
-    let reeltime = start(&world, move |write| {
+    let reeltime = start(&world, move |write, _| {
         if write == lost && !has_lost.swap(true, Ordering::SeqCst) {
             away.store(true, Ordering::SeqCst);
             return Fate::Unheard;
@@ -181,26 +182,34 @@ fn a_lost_answer_to_the_creation_does_not_cost_the_open_file(provider: Provider)
     goes_on_after_a_lost_answer(provider, Write::Creation, true);
 }
 
-/// The loss shows when the first part is written, and twice more just after the stream was
-/// created anew.
+/// Each time between its creation and its first part, while the machine waits for the answer to
+/// the creation.
 fn a_stream_that_is_forgotten_again_as_it_is_created_goes_on(provider: Provider) {
     let world = World::at(provider);
-    let parts = AtomicU32::new(0);
-    let reeltime = start(&world, move |write| {
-        let is_lost = write == Write::Part && parts.fetch_add(1, Ordering::SeqCst) < 3;
-        if is_lost { Fate::Forgotten } else { Fate::Done }
+    let (creations, created) = (AtomicU32::new(0), Mutex::new(HashSet::new()));
+    let reeltime = start(&world, move |write, stream| {
+        let mut created = created.lock().unwrap();
+        if write == Write::Creation && creations.fetch_add(1, Ordering::SeqCst) < 24 {
+            created.insert(stream);
+        }
+        if write == Write::Part && created.remove(&stream) { Fate::Forgotten } else { Fate::Done }
     });
-    let finished = Synthetic::into(world.path("a.mp4"), Style::Append, 2 * S3_PART + MIB).start().wait();
-    reeltime.heard.wait_of("completed", &finished.path, DEADLINE);
-    world.assert_identical(&finished);
-    assert_eq!(world.wait_state(&finished.path, "completed").numbers(), [1, 2, 3]);
-    assert_eq!((world.sent("a.mp4"), world.leftovers()), (vec![1, 1, 1], vec![]));
+    let record = |number: u64| Synthetic::into(world.path(&format!("{number}.mp4")), Style::Append, S3_PART + number);
+    let recordings: Vec<_> = (1..=4).map(|number| record(number).seed(number).start()).collect();
+    for (number, recording) in (1..).zip(recordings) {
+        let finished = recording.wait();
+        reeltime.heard.wait_of("completed", &finished.path, DEADLINE);
+        world.assert_identical(&finished);
+        assert_eq!(world.wait_state(&finished.path, "completed").numbers(), [1, 2]);
+        assert_eq!(world.sent(&format!("{number}.mp4")), [1, 1]);
+    }
+    assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
 fn a_panic_while_the_state_is_written_costs_a_word_and_no_recording(provider: Provider) {
     let world = World::at(provider);
     let has_panicked = AtomicBool::new(false);
-    let reeltime = start(&world, move |write| {
+    let reeltime = start(&world, move |write, _| {
         let panics = write == Write::Part && !has_panicked.swap(true, Ordering::SeqCst);
         if panics { Fate::Panic } else { Fate::Done }
     });
@@ -215,7 +224,7 @@ fn a_panic_while_the_state_is_written_costs_a_word_and_no_recording(provider: Pr
 fn a_stop_does_not_wait_for_a_state_that_is_away(provider: Provider) {
     let world = World::at(provider);
     let reeltime =
-        start(&world, |write| if write == Write::TransitionTo(State::Completed) { Fate::Away } else { Fate::Done });
+        start(&world, |write, _| if write == Write::TransitionTo(State::Completed) { Fate::Away } else { Fate::Done });
     let finished = Synthetic::into(world.path("a.mp4"), Style::Append, S3_PART + MIB).start().wait();
     wait_document(&world);
     reeltime.heard.wait_of("retrying", &finished.path, DEADLINE);
@@ -234,7 +243,7 @@ fn an_upload_of_a_live_temp_name_is_not_taken_by_a_file_of_the_final_name(provid
     let world = World::at(provider);
     let moved = Synthetic::into(world.beside("moved.mp4"), Style::Append, 2 * S3_PART).seed(7).start().wait();
     File::options().write(true).open(&moved.path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
-    let reeltime = start(&world, |_| Fate::Done);
+    let reeltime = start(&world, |_, _| Fate::Done);
     let temp = world.path("a.mp4.part");
     let recording = record_until(temp.clone(), Style::Append, 3 * S3_PART, 2 * S3_PART);
     reeltime.heard.wait_part(&temp, 2, DEADLINE);
