@@ -55,6 +55,19 @@ impl World {
         }
     }
 
+    /// What is left of uploads by which they can be told to be reeltime's without any state: those
+    /// of these keys that have a full part.
+    pub(crate) fn recognisable_leftovers(&self, keys: &[String]) -> Vec<String> {
+        if let Destination::Local(dir) = &self.destination {
+            let is_full = |name: &String| dir.join(name).metadata().is_ok_and(|file| file.len() >= self.part_bytes());
+            return hidden_files(dir).into_iter().filter(is_full).collect();
+        }
+        let uploads = keys.iter().flat_map(|key| self.uploads_used(key).into_iter().map(move |id| (key, id)));
+        let is_full = |parts: Vec<PartEntry>| parts.iter().any(|part| part.size_bytes >= self.part_bytes());
+        let left = uploads.filter(|(key, id)| self.stored_parts(key, id).is_some_and(is_full));
+        left.map(|(key, id)| format!("{key}: {id}")).collect()
+    }
+
     /// The parts of an unfinished upload by the store's own list; `None` if there is no such upload.
     pub(crate) fn stored_parts(&self, key: &str, upload_id: &str) -> Option<Vec<PartEntry>> {
         self.bucket().parts(self.bucket_name(), key, upload_id)
