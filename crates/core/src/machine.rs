@@ -119,6 +119,8 @@ enum Course {
     Restarting,
     /// Away from the upload and to the end.
     GivingUp(Reason),
+    /// Away from the upload, which nobody is to know of: the object is another stream's.
+    Yielding,
     /// There.
     Finished,
 }
@@ -256,7 +258,11 @@ impl StreamMachine {
             return Vec::new();
         }
         let mut out = Vec::new();
+        let is_yielding = self.course == Course::Yielding;
         self.absorb(input, now);
+        if is_yielding && self.course != Course::Finished {
+            self.course = Course::Yielding; // whatever an answer means, there is no way back
+        }
         self.decide(now, &mut out);
         out
     }
@@ -283,6 +289,7 @@ impl StreamMachine {
                 self.course = Course::Finished;
                 self.request = None;
             }
+            Input::ObjectTaken { upload } => self.yield_object(&upload),
             Input::Forgotten => self.forgotten(),
             Input::PartStored { number, generation, part } => {
                 self.patience.succeeded();
@@ -365,7 +372,7 @@ impl StreamMachine {
     fn give_up(&mut self, reason: Reason) {
         if self.record.state == State::Completed {
             self.course = Course::Finished;
-        } else if !matches!(self.course, Course::GivingUp(_)) {
+        } else if !matches!(self.course, Course::GivingUp(_) | Course::Yielding) {
             self.course = Course::GivingUp(reason);
         }
     }
@@ -402,6 +409,7 @@ impl StreamMachine {
             match course {
                 Course::GivingUp(reason) => self.give_up_next(reason, now, out),
                 Course::Restarting => self.restart_next(now, out),
+                Course::Yielding => self.yield_next(out),
                 Course::Going => self.go(now, wake, out),
                 Course::Finished => {}
             }
@@ -426,7 +434,7 @@ impl StreamMachine {
 
     /// Asks for a look where a hint, or the question whether the recording has ended, is due.
     fn look_if_due(&mut self, now: Tick, wake: &mut Wake, out: &mut Vec<Action>) {
-        if self.sight.is_looking() || matches!(self.course, Course::GivingUp(_)) {
+        if self.sight.is_looking() || matches!(self.course, Course::GivingUp(_) | Course::Yielding) {
             return;
         }
         if let Some(until) = self.sight.blind(now) {

@@ -33,8 +33,13 @@ pub struct StreamRecord {
     pub epoch: u64,
     /// The watched directory.
     pub source: PathBuf,
+    /// Tells that directory from every other, on whatever node it is seen; empty if that is not
+    /// known.
+    pub source_mark: String,
     /// The file as it is called now.
     pub path: PathBuf,
+    /// Where the object goes: bucket and prefix, or the directory.
+    pub destination: String,
     /// The object.
     pub key: ObjectKey,
     /// Where the stream is.

@@ -96,6 +96,8 @@ fn what_went_on_while_it_was_described_is_not_completed_as_it_is_now() {
         node: "n".to_owned(),
         epoch: 1,
         source: "/r".into(),
+        source_mark: "7.2.0".into(),
+        destination: "s3://archive/studio".into(),
         path: "/r/a.mp4".into(),
         key: ObjectKey::from_bytes(b"a.mp4".to_vec()),
         state: State::Active,

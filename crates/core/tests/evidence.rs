@@ -27,6 +27,8 @@ fn record(upload: UploadState, state: State) -> StreamRecord {
         node: "n".to_owned(),
         epoch: 1,
         source: "/r".into(),
+        source_mark: "7.2.0".into(),
+        destination: "s3://archive/studio".into(),
         path: "/r/a.mp4".into(),
         key: ObjectKey::from_bytes(b"a.mp4".to_vec()),
         state,

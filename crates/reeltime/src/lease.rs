@@ -21,10 +21,10 @@ use crate::events::{Event, EventBus, Side, What};
 use crate::view::rfc3339;
 
 /// Who has said nothing for so long is dead.
-const LEASE: Duration = Duration::from_secs(10);
+const LEASE: Duration = Duration::from_secs(8);
 
 /// From one renewal to the next.
-const RENEWAL: Duration = Duration::from_secs(3);
+const RENEWAL: Duration = Duration::from_secs(2);
 
 /// From one attempt to the next where the first one did not succeed.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -94,12 +94,14 @@ pub struct Left {
     pub record: StreamRecord,
     /// It has come to its end, and that is durable. Otherwise the record may say anything.
     pub is_over: bool,
+    /// It was left because this stream of another node has its object.
+    pub rival: Option<Box<StreamRecord>>,
 }
 
 impl Left {
     /// Of a stream that was not worked on.
     pub fn early(record: StreamRecord) -> Self {
-        Self { record, is_over: false }
+        Self { record, is_over: false, rival: None }
     }
 }
 
@@ -317,7 +319,7 @@ impl StreamProcessor {
         if is_over {
             self.outside.board.remove(record.id); // the checkpoint shows it from now on
         }
-        Left { record, is_over }
+        Left { record, is_over, rival: self.hands.rival() }
     }
 }
 

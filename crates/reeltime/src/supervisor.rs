@@ -7,7 +7,9 @@
 //! It holds no state that a restart would miss: the checkpoint and the first scan bring it
 //! back.
 
+mod fleet;
 mod index;
+mod others;
 mod scanning;
 mod streams;
 
@@ -28,7 +30,8 @@ use crate::processor::{Left, Outside};
 use crate::recording::{OpenError, Recording, identity_of};
 use crate::storage::body::blocking;
 use crate::watch::scan::{Found, Seen};
-use crate::watch::{FileEvent, Selection, Watcher};
+use crate::watch::{FileEvent, Selection, Watcher, mark_of};
+use fleet::Fleet;
 use index::{Entry, Index};
 use scanning::{Report, Scanner};
 
@@ -71,6 +74,10 @@ pub struct Supervisor {
     /// Whose stream each of them works on.
     at_work: HashMap<tokio::task::Id, StreamId>,
     scanner: Scanner,
+    /// What tells each source from every other directory.
+    marks: HashMap<PathBuf, String>,
+    /// The nodes whose streams are in these sources, too.
+    fleet: Fleet,
     /// Places for streams of the backlog.
     backlog: Arc<Semaphore>,
     /// Oddities and unreadable places that were told already.
@@ -92,6 +99,8 @@ impl Supervisor {
     /// A supervisor that has not begun.
     pub fn new(task: Task, outside: Outside, readiness: Arc<Readiness>, stop: CancellationToken) -> Self {
         let scanner = Scanner::new(Arc::clone(&task.selection));
+        let marks: HashMap<_, _> = task.sources.iter().map(|source| (source.clone(), mark_of(source))).collect();
+        let fleet = Fleet::new(Arc::clone(&outside.checkpoint), marks.values().cloned());
         Self {
             task,
             outside,
@@ -100,6 +109,8 @@ impl Supervisor {
             processors: JoinSet::new(),
             at_work: HashMap::new(),
             scanner,
+            marks,
+            fleet,
             backlog: Arc::new(Semaphore::new(BACKLOG_AT_ONCE)),
             told: HashSet::new(),
             scanned: HashSet::new(),
@@ -126,6 +137,7 @@ impl Supervisor {
         let is_done = loop {
             self.readiness.round();
             if self.task.once && self.is_all_done() {
+                self.tell_of_unfinished_elsewhere();
                 break true;
             }
             if self.fatal.is_some() {
@@ -146,6 +158,11 @@ impl Supervisor {
                         watcher.scanned(&report.source, report.took);
                     }
                     self.take_in(report).await;
+                }
+                estates = self.fleet.next() => {
+                    for estate in estates {
+                        self.inherit(estate).await;
+                    }
                 }
                 _ = round.tick() => {}
             }
@@ -207,6 +224,7 @@ impl Supervisor {
             Some(Entry::Live(live)) => live.hint(hint),
             // One that is still being written would fail many times a second: the scan asks.
             Some(Entry::Failed { .. }) if hint == Input::Touched => {}
+            Some(Entry::Elsewhere { .. }) => {}
             _ => self.look(path).await,
         }
     }
@@ -263,6 +281,7 @@ impl Supervisor {
                     live.hint(Input::Touched);
                 }
             }
+            Some(Entry::Elsewhere { .. }) => {}
             Some(Entry::Completed { version, .. })
                 if version.is_some_and(|version| version.same_content(&found.version)) => {}
             Some(Entry::Failed { reason: Some(Reason::SourceUnreadable), .. })
@@ -278,7 +297,7 @@ impl Supervisor {
                 // What the first scan finds was there, whatever its clock says.
                 let has_appeared = self.scanned.contains(source) && found.identity.is_born_after(self.began);
                 let origin = if has_appeared { Origin::Appeared } else { Origin::Present };
-                self.begin(source, found, origin);
+                self.begin(source, &found, origin);
             }
         }
     }
@@ -298,7 +317,7 @@ impl Supervisor {
     }
 
     /// What a processor has left behind.
-    async fn ended(&mut self, Left { record, is_over }: Left) {
+    async fn ended(&mut self, Left { record, is_over, rival }: Left) {
         if is_over && record.state == State::Failed {
             self.failures += 1;
         }
@@ -308,6 +327,9 @@ impl Supervisor {
         // `None`: another stream has taken its place.
         let Some(path) = self.index.live_path(record.id).map(Path::to_owned) else { return };
         self.index.remove(&path);
+        if let Some(rival) = rival {
+            return self.yielded(record, path, &rival);
+        }
         match record.state {
             State::Completed | State::Failed if is_over => {
                 if self.index.get(&record.path).is_none() {

@@ -329,7 +329,7 @@ async fn a_newer_schema_is_refused_and_not_touched() {
     drop(shell);
     let before = std::fs::read(&state).unwrap();
     for told in [unusable(SqliteStore::open(&state, "n")), unusable(SqliteStore::open_read_only(&state))] {
-        assert!(told.contains("written by a newer reeltime (schema 7, this one knows 1): upgrade"), "{told}");
+        assert!(told.contains("written by a newer reeltime (schema 7, this one knows 2): upgrade"), "{told}");
         assert!(told.contains("--state"), "{told}");
     }
     assert!(std::fs::read(&state).unwrap() == before);

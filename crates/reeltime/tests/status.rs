@@ -24,6 +24,8 @@ fn record(dir: &Path, number: u128, state: State, name: &str) -> StreamRecord {
         node: "cam-1".to_owned(),
         epoch: 1,
         source: dir.to_owned(),
+        source_mark: String::new(),
+        destination: "s3://archive".to_owned(),
         path: dir.join(name),
         key: ObjectKey::from_bytes(name.into()),
         state,

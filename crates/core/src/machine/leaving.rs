@@ -49,6 +49,28 @@ impl StreamMachine {
         self.set_state(State::Failed);
     }
 
+    /// The checkpoint refuses the stream, as another node's is to become this object. It may
+    /// have refused late: what was sent by then goes again, and nothing is written down any more.
+    pub(super) fn yield_object(&mut self, theirs: &UploadState) {
+        self.course = Course::Yielding;
+        // It may have been found in the store and gone on with; one that was asked for without an
+        // answer cannot be told from theirs.
+        if self.record.upload == *theirs || matches!(self.record.upload, UploadState::Creating { .. }) {
+            self.record.upload = UploadState::None;
+        }
+        if matches!(self.request, Some(Request::Create | Request::Save)) {
+            self.request = None;
+        }
+    }
+
+    pub(super) fn yield_next(&mut self, out: &mut Vec<Action>) {
+        if matches!(self.record.upload, UploadState::Open { .. }) && !self.wind_down(out) {
+            return;
+        }
+        self.course = Course::Finished;
+        out.push(Action::Retire);
+    }
+
     pub(super) fn restart_next(&mut self, now: Now, out: &mut Vec<Action>) {
         if !self.wind_down(out) {
             return;

@@ -2,7 +2,7 @@
 
 use crate::{
     ByteRange, Crc64Nvme, FileVersion, ObjectKey, Observation, Part, PartNumber, PlanKind, Reason, StreamRecord, Tick,
-    Trouble, WallTime,
+    Trouble, UploadState, WallTime,
 };
 
 /// What may be decided differently from one configuration to another. Times in milliseconds.
@@ -234,6 +234,12 @@ pub enum Input {
     /// The checkpoint does not have this stream any more, which shows when something is written:
     /// a save fails then, too.
     Forgotten,
+    /// The checkpoint does not take the stream: another node's is to become the same object. The
+    /// upload is aborted, and nothing is saved any more. Answers a save, if one is under way.
+    ObjectTaken {
+        /// The upload of that stream, which this one may have come upon in the store.
+        upload: UploadState,
+    },
     /// One of the requests above that allow only one at a time failed.
     Failed(Trouble),
     /// Another node has taken over: nothing may be done any more.
@@ -393,7 +399,7 @@ pub enum Action {
     Done,
     /// The stream has failed and that is durable; its upload is gone.
     GivenUp(Reason),
-    /// There is nothing more to do here: the stream is completed and its file is gone, or it
-    /// belongs to another node now.
+    /// There is nothing more to do here: the stream is completed and its file is gone, or it, or
+    /// its object, belongs to another node now.
     Retire,
 }

@@ -1,7 +1,7 @@
 //! What the checkpoint is told: the stream if it does not have it, its record, and parts that were
 //! found.
 
-use super::{Request, StreamMachine, Wake};
+use super::{Course, Request, StreamMachine, Wake};
 use crate::{Action, State, Tick};
 
 /// From a save that failed to the next.
@@ -9,7 +9,7 @@ const SAVE_AGAIN_MS: u64 = 1_000;
 
 impl StreamMachine {
     pub(super) fn save_if_due(&mut self, now: Tick, wake: &mut Wake, out: &mut Vec<Action>) {
-        if !self.unsaved || self.request.is_some() {
+        if !self.unsaved || self.request.is_some() || self.course == Course::Yielding {
             return;
         }
         if now < self.save_again_at {
@@ -37,7 +37,7 @@ impl StreamMachine {
     /// Has the checkpoint told of parts that were found. One that does not have the stream gets
     /// them with it.
     pub(super) fn note(&mut self, out: &mut Vec<Action>) {
-        if !self.unnoted.is_empty() && !self.unknown {
+        if !self.unnoted.is_empty() && !self.unknown && self.course != Course::Yielding {
             let parts = std::mem::take(&mut self.unnoted);
             out.push(Action::Note { generation: self.record.generation, parts });
         }

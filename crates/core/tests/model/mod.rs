@@ -517,6 +517,8 @@ impl World {
             node: "n".into(),
             epoch: 1,
             source: "/r".into(),
+            source_mark: "7.2.0".into(),
+            destination: "s3://archive/studio".into(),
             path: "/r/a.mp4".into(),
             key: self.key.clone(),
             state: State::Active,

@@ -42,6 +42,17 @@ pub struct NodeState {
     pub alive: Option<Presence>,
 }
 
+/// Whether a node is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Liveness {
+    /// Its lease has not ended.
+    Alive,
+    /// It has ended in order, and will do nothing more.
+    Left,
+    /// It has not been heard of for longer than a lease lasts, or never.
+    Silent,
+}
+
 /// A checkpoint that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -74,6 +85,12 @@ pub enum CheckpointError {
         id: StreamId,
         /// What was found: state, epoch and node.
         found: String,
+    },
+    /// The object is to be that of another node's recording. Nothing was done.
+    #[error("{} of {} is recorded by node {}", by.key.to_utf8(), by.destination, by.node)]
+    Taken {
+        /// The stream that has it.
+        by: Box<StreamRecord>,
     },
     /// There is no such stream: never was, or the store has lost it. Nothing was done.
     #[error("{op}: {target} does not have stream {id}")]
@@ -124,6 +141,11 @@ pub trait CheckpointStore: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether a node is there. Where only one process can have the store, no other is.
+    async fn liveness(&self, _node: &str) -> Result<Liveness, CheckpointError> {
+        Ok(Liveness::Left)
+    }
+
     /// The nodes that have ever been heard of, by name; none in a store that only one process
     /// can have.
     async fn nodes(&self) -> Result<Vec<NodeState>, CheckpointError> {
@@ -141,7 +163,8 @@ pub trait CheckpointStore: Send + Sync + 'static {
 
     /// Creates a stream. Creating it again with the same epoch and state is a success, and the
     /// record is the last one given; [`CheckpointError::Stale`] if the id is taken by a
-    /// different epoch or state.
+    /// different epoch or state, [`CheckpointError::Taken`] if a stream of another node that has
+    /// not failed is to become the same object.
     /// Durable when it returns.
     async fn create(&self, record: &StreamRecord) -> Result<(), CheckpointError>;
 
@@ -160,7 +183,8 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// Replaces the record of a stream that is in state `from` and of `record.epoch`, moving it
     /// to `record.state` in one atomic step. [`CheckpointError::Stale`] if it is not (a
     /// repetition, with the record already in place, is a success), [`CheckpointError::Unknown`]
-    /// if there is no such stream. Durable when it returns.
+    /// if there is no such stream, [`CheckpointError::Taken`] as for [`CheckpointStore::create`]
+    /// if the object is another one now. Durable when it returns.
     async fn transition(&self, from: State, record: &StreamRecord) -> Result<(), CheckpointError>;
 
     /// Makes `node` the owner of a stream that has `epoch`, and answers its epoch from now on,

@@ -4,8 +4,9 @@
 //!
 //! A stream is in one of the sets `streams:active`, `streams:pending_completion`,
 //! `streams:completed` and `streams:failed`; hash `stream:{id}:meta` is its record, hash
-//! `stream:{id}:parts` has a field for each part that was sent. See [`presence`] for the nodes. See [`layout`] for what stands
-//! before these names, and [`fields`] for what is in them.
+//! `stream:{id}:parts` has a field for each part that was sent. See [`presence`] for the nodes and
+//! [`objects`] for whose an object is; [`layout`] for what stands before these names, and
+//! [`fields`] for what is in them.
 //!
 //! # Invariants
 //!
@@ -21,6 +22,7 @@ mod failure;
 mod fields;
 mod layout;
 mod link;
+mod objects;
 mod presence;
 mod scripts;
 
@@ -38,7 +40,7 @@ use self::fields::Fields;
 use self::layout::{Layout, place_of};
 use self::link::Link;
 use self::scripts::Call;
-use super::{CheckpointError, CheckpointStore, NodeState, Presence};
+use super::{CheckpointError, CheckpointStore, Liveness, NodeState, Presence};
 
 /// Records that are asked for in one round trip.
 const AT_ONCE: usize = 256;
@@ -73,6 +75,17 @@ impl RedisStore {
                 Err(CheckpointError::Unknown { op, target: self.location.clone(), id })
             }
             found => Err(CheckpointError::Stale { op, id, found: found_text(found) }),
+        }
+    }
+
+    /// Reserves the object of a stream that is to become one.
+    async fn reserve_for(&self, op: &'static str, record: &StreamRecord) -> Result<(), CheckpointError> {
+        if self.read_only || record.state == State::Failed {
+            return Ok(());
+        }
+        match self.reserve(record).await.map_err(|failure| failure.of(op, &self.location))? {
+            Some(by) => Err(CheckpointError::Taken { by: Box::new(by) }),
+            None => Ok(()),
         }
     }
 
@@ -148,6 +161,10 @@ impl CheckpointStore for RedisStore {
         self.end_lease(presence).await.map_err(|failure| failure.of("end the lease of this node", &self.location))
     }
 
+    async fn liveness(&self, node: &str) -> Result<Liveness, CheckpointError> {
+        self.liveness_of(node).await.map_err(|failure| failure.of("look for a node", &self.location))
+    }
+
     async fn nodes(&self) -> Result<Vec<NodeState>, CheckpointError> {
         self.all_nodes().await.map_err(|failure| failure.of("load nodes", &self.location))
     }
@@ -170,6 +187,7 @@ impl CheckpointStore for RedisStore {
     }
 
     async fn create(&self, record: &StreamRecord) -> Result<(), CheckpointError> {
+        self.reserve_for("create stream", record).await?;
         let keys = [self.layout.meta(record.id), self.layout.parts(record.id)];
         let call = scripts::CREATE.on(keys.into_iter().chain(self.layout.sets_of(record.id)));
         let call = call.arg(record.state.as_str()).arg(place_of(record.state).to_string());
@@ -190,6 +208,10 @@ impl CheckpointStore for RedisStore {
     }
 
     async fn transition(&self, from: State, record: &StreamRecord) -> Result<(), CheckpointError> {
+        if record.state == State::Active {
+            // It may be called otherwise now.
+            self.reserve_for("update stream", record).await?;
+        }
         let meta = std::iter::once(self.layout.meta(record.id));
         let call = scripts::TRANSITION.on(meta.chain(self.layout.sets_of(record.id)));
         let call = call.arg(from.as_str()).arg(place_of(record.state).to_string());
@@ -204,9 +226,14 @@ impl CheckpointStore for RedisStore {
     }
 
     async fn forget(&self, id: StreamId, epoch: u64) -> Result<(), CheckpointError> {
+        let known = self.find(id).await?;
         let keys = [self.layout.meta(id), self.layout.parts(id)];
         let call = scripts::FORGET.on(keys.into_iter().chain(self.layout.sets_of(id)));
-        self.change("forget stream", id, call.arg(epoch.to_string()).arg(id.to_string())).await
+        self.change("forget stream", id, call.arg(epoch.to_string()).arg(id.to_string())).await?;
+        match known {
+            Some(record) => self.release(&record).await.map_err(|failure| failure.of("forget stream", &self.location)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -103,6 +103,8 @@ fn record(number: u128, state: StreamState, name: &str) -> StreamRecord {
         node: "cam-1".to_owned(),
         epoch: 1,
         source: "/nowhere".into(),
+        source_mark: "7.2.0".into(),
+        destination: "s3://archive/studio".into(),
         path: PathBuf::from("/nowhere").join(name),
         key: ObjectKey::from_bytes(name.into()),
         state,

@@ -112,6 +112,11 @@ impl Hands {
         self.seen.map_or(Duration::ZERO, |(seen, at)| Duration::from_millis(seen.age_ms) + at.elapsed())
     }
 
+    /// The stream of another node that has the object, if this one was left because of it.
+    pub(super) fn rival(&self) -> Option<Box<StreamRecord>> {
+        self.ledger.rival()
+    }
+
     /// Begins a request; its answer comes out of `running`.
     pub(super) fn begin(&mut self, action: Action, record: &StreamRecord, running: &mut JoinSet<Vec<Input>>) {
         let task = Task {

@@ -56,8 +56,10 @@ struct Debts {
     written: u64,
     parts: BTreeMap<PartNumber, (u32, Part)>,
     is_paying: bool,
-    /// Another owner has the stream.
+    /// Another owner has the stream, or its object.
     is_lost: bool,
+    /// The stream that has the object.
+    rival: Option<Box<StreamRecord>>,
 }
 
 impl Ledger {
@@ -79,6 +81,7 @@ impl Ledger {
             parts: BTreeMap::new(),
             is_paying: false,
             is_lost: false,
+            rival: None,
         };
         Self(Arc::new(Inner {
             outside,
@@ -91,6 +94,11 @@ impl Ledger {
             stop,
             gone: CancellationToken::new(),
         }))
+    }
+
+    /// The stream of another node that has the object, if the checkpoint has said so.
+    pub(super) fn rival(&self) -> Option<Box<StreamRecord>> {
+        self.debts().rival.clone()
     }
 
     /// Nothing is written any more.

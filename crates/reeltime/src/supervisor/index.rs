@@ -21,6 +21,13 @@ pub(super) enum Entry {
         /// What was completed; `None`: to be looked at again.
         version: Option<FileVersion>,
     },
+    /// It is another node's, which sees the same file.
+    Elsewhere {
+        /// The stream.
+        id: StreamId,
+        /// Its object was there when that node was last heard of.
+        is_over: bool,
+    },
     /// It was given up, with this version of the file; `None`: to be tried again.
     Failed {
         /// The stream.
@@ -55,7 +62,7 @@ impl Entry {
     pub(super) fn id(&self) -> StreamId {
         match self {
             Self::Live(live) => live.id,
-            Self::Completed { id, .. } | Self::Failed { id, .. } => *id,
+            Self::Completed { id, .. } | Self::Failed { id, .. } | Self::Elsewhere { id, .. } => *id,
         }
     }
 
@@ -94,6 +101,12 @@ impl Index {
     /// How many streams are worked on.
     pub(super) fn live_count(&self) -> usize {
         self.live.len()
+    }
+
+    /// The recordings that another node is at work on.
+    pub(super) fn unfinished_elsewhere(&self) -> impl Iterator<Item = &Path> {
+        let unfinished = |entry: &Entry| matches!(entry, Entry::Elsewhere { is_over: false, .. });
+        self.entries.iter().filter(move |(_, entry)| unfinished(entry)).map(|(path, _)| path.as_path())
     }
 
     /// The path of a stream that is worked on, as the supervisor knows it: its processor may

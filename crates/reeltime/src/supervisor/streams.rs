@@ -30,9 +30,11 @@ impl Supervisor {
     /// Takes up what the checkpoint knows.
     pub(super) async fn resume(&mut self) -> Result<(), CheckpointError> {
         let mut elsewhere = 0;
-        let mut records = self.records().await?;
+        let records = self.records().await?;
+        let mut records: Vec<_> = records.into_iter().map(|record| self.as_seen_here(record)).collect();
         if self.outside.checkpoint.is_shared() {
-            records.retain(|record| record.node == self.task.node);
+            let theirs = records.extract_if(.., |record| record.node != self.task.node).collect();
+            self.leave_to_others(theirs);
         }
         // Of a path the newest counts, what is completed before what has failed, and what is
         // unfinished before both. A temp name comes last: whether its final name is free is
@@ -93,13 +95,15 @@ impl Supervisor {
     }
 
     /// A new recording.
-    pub(super) fn begin(&mut self, source: &Path, found: Found, origin: Origin) {
+    pub(super) fn begin(&mut self, source: &Path, found: &Found, origin: Origin) {
         let mut record = StreamRecord {
             id: StreamId(Uuid::now_v7()),
             node: self.task.node.clone(),
             epoch: 1,
             source: source.to_owned(),
+            source_mark: self.mark(source),
             path: found.path.clone(),
+            destination: self.outside.store.location(),
             key: found.key.clone(),
             state: State::Active,
             reason: None,
@@ -114,15 +118,9 @@ impl Supervisor {
             completed_at: None,
         };
         if let Some(other) = self.rival_of(source, &found.path, &found.key) {
-            self.key_is_taken(&found.path, &other);
-            record.state = State::Failed;
-            record.reason = Some(Reason::KeyTaken);
+            self.key_is_taken(&found.path, &other.display());
             record.version = Some(found.version);
-            record.completed_at = Some(record.started_at);
-            self.index.put(found.path, Entry::of_ended(&record));
-            let outside = self.outside.clone();
-            tokio::spawn(async move { create(&outside, &record).await });
-            return;
+            return self.refuse(record);
         }
         self.last_scan = false;
         let live = self.enlist(&record, Some((found.version, found.identity)));
@@ -141,7 +139,7 @@ impl Supervisor {
     }
 
     /// A stream that the checkpoint has as unfinished.
-    fn go_on(&mut self, mut record: StreamRecord) {
+    pub(super) fn go_on(&mut self, mut record: StreamRecord) {
         let mut first = None;
         if record.path.symlink_metadata().is_err()
             && let Some(path) = self.final_name_of(&record)
@@ -167,14 +165,15 @@ impl Supervisor {
         if let Some(source) = self.source_of(&found.path)
             && let Some(other) = self.rival_of(&source, &found.path, &found.key)
         {
-            self.key_is_taken(&found.path, &other);
+            self.key_is_taken(&found.path, &other.display());
             self.index
                 .put(found.path, Entry::Failed { id, version: Some(found.version), reason: Some(Reason::KeyTaken) });
             return;
         }
         match self.outside.checkpoint.find(id).await {
-            Ok(Some(record)) if record.node != self.task.node => self.leave_alone(&record, &found.path),
+            Ok(Some(record)) if !self.may_have(&record).await => self.leave_to(&record, found.path),
             Ok(Some(mut record)) => {
+                record.node.clone_from(&self.task.node);
                 self.last_scan = false;
                 record.path = found.path;
                 self.spawn_known(record, None, Duration::ZERO);
@@ -182,7 +181,7 @@ impl Supervisor {
             Ok(None) => {
                 self.index.remove(&found.path);
                 if let Some(source) = self.source_of(&found.path) {
-                    self.begin(&source, found, Origin::Present);
+                    self.begin(&source, &found, Origin::Present);
                 }
             }
             // The next scan tries again.
@@ -204,7 +203,7 @@ impl Supervisor {
                 let holder = "another reeltime of the same name, which has taken over its streams".to_owned();
                 self.fatal = Some(CheckpointError::Held { what, holder });
             }
-            Ok(Some(known)) if known.node != self.task.node => self.leave_alone(&known, path),
+            Ok(Some(known)) if known.node != self.task.node => self.leave_to(&known, path.to_owned()),
             Ok(Some(mut known)) => {
                 let first = if known.path == path { None } else { self.new_name(&known.path, path) };
                 path.clone_into(&mut known.path);
@@ -216,7 +215,7 @@ impl Supervisor {
                     && let Ok(metadata) = path.symlink_metadata()
                     && metadata.is_file()
                 {
-                    self.begin(&source, Found::new(path.to_owned(), key, &metadata), Origin::Present);
+                    self.begin(&source, &Found::new(path.to_owned(), key, &metadata), Origin::Present);
                 }
             }
             Err(error) => {
@@ -224,14 +223,6 @@ impl Supervisor {
                 self.tell_notice(Some(path.to_owned()), error.to_string(), "it is tried again at the next scan");
             }
         }
-    }
-
-    /// Another node has the stream now. It is not asked for again until its file changes.
-    fn leave_alone(&mut self, record: &StreamRecord, path: &Path) {
-        let version = path.symlink_metadata().ok().as_ref().map(version_of);
-        self.index.put(path.to_owned(), Entry::Failed { id: record.id, version, reason: None });
-        let message = format!("{} belongs to node {} now", path.display(), record.node);
-        self.tell_once(path.to_owned(), message, "this node leaves it alone; nothing is lost");
     }
 
     /// The source and the key that belong to a path, if that is a recording's.
@@ -426,9 +417,19 @@ impl Supervisor {
         })
     }
 
-    fn key_is_taken(&mut self, path: &Path, other: &Path) {
+    /// Of a recording that would become the object of another one, that is all that is noted.
+    pub(super) fn refuse(&mut self, mut record: StreamRecord) {
+        record.state = State::Failed;
+        record.reason = Some(Reason::KeyTaken);
+        record.completed_at = Some(record.started_at);
+        self.index.put(record.path.clone(), Entry::of_ended(&record));
+        let outside = self.outside.clone();
+        tokio::spawn(async move { create(&outside, &record).await });
+    }
+
+    pub(super) fn key_is_taken(&mut self, path: &Path, other: &dyn std::fmt::Display) {
         self.failures += 1;
-        let message = format!("{} is not uploaded: {} would become the same object", path.display(), other.display());
+        let message = format!("{} is not uploaded: {other} would become the same object", path.display());
         self.tell_once(path.to_owned(), message, Reason::KeyTaken.hint());
     }
 }

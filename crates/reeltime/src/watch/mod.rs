@@ -7,6 +7,7 @@
 //! event and never drop it.
 
 pub mod fs_kind;
+mod mark;
 mod mode;
 mod native;
 pub mod scan;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use mark::mark_of;
 pub use mode::{UnknownMode, WatchMode};
 pub use native::WatchError;
 pub use selection::{Selection, SelectionError};

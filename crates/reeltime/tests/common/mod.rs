@@ -19,6 +19,8 @@ pub(crate) fn record(number: u32) -> StreamRecord {
         node: "recorder-1".to_owned(),
         epoch: 3,
         source: "/recordings".into(),
+        source_mark: "7.2.0".into(),
+        destination: "s3://archive/studio".into(),
         path: PathBuf::from("/recordings").join(OsStr::from_bytes(&name)),
         key: ObjectKey::from_bytes(name),
         state: State::Active,

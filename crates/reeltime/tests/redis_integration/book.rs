@@ -64,6 +64,13 @@ impl<'a> Book<'a> {
         (self.keys)()
     }
 
+    /// The streams that there are.
+    pub(crate) fn streams(&self) -> Vec<StreamId> {
+        let keys = self.keys();
+        let ids = keys.iter().filter_map(|key| key.strip_suffix(":meta")?.rsplit(':').next());
+        ids.map(|id| id.parse().unwrap()).collect()
+    }
+
     /// The fields of `meta`.
     pub(crate) fn meta(&self, id: StreamId) -> BTreeMap<String, String> {
         self.client.hash(&self.key(id, &format!("stream:{id}:meta")))

@@ -34,12 +34,17 @@ impl Site {
     }
 
     pub(crate) fn start(&self, state: &str) -> Running {
+        self.start_as("recorder-1", "rec", state)
+    }
+
+    /// A node, which watches this directory.
+    pub(crate) fn start_as(&self, node: &str, dir: &str, state: &str) -> Running {
         Daemon::run(env!("CARGO_BIN_EXE_reeltime"))
-            .arg(self.0.path().join("rec"))
+            .arg(self.0.path().join(dir))
             .arg("--to")
             .arg(self.out())
             .args(["--state", state, "--part-size", &PART.to_string()])
-            .args(["--close-grace", "300ms", "--scan-interval", "1s", "--node", "recorder-1"])
+            .args(["--close-grace", "300ms", "--scan-interval", "1s", "--node", node])
             .env("REELTIME_FFPROBE", "/bin/false") // what is recorded here is no video
             .env("REELTIME_TAIL_FLUSH", "off")
             .env("REELTIME_LOG", "debug")
@@ -100,7 +105,7 @@ fn assert_completed(redis: &Redis, finished: &Finished) -> StreamId {
     assert_eq!((meta["node"].as_str(), meta["path"].as_str()), ("recorder-1", finished.path.to_str().unwrap()));
     assert!(meta.contains_key("completed_at_ms") && meta.contains_key("etag"), "{meta:?}");
     let keys: Vec<_> = book.keys().into_iter().filter(|key| !key.contains(":node")).collect();
-    assert_eq!(keys.len(), 3, "{keys:?}");
+    assert_eq!(keys.len(), 4, "its set, its hashes, and its object: {keys:?}");
     id
 }
 

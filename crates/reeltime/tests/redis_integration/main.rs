@@ -13,11 +13,13 @@ mod daemon;
 mod failovers;
 mod life;
 mod nodes;
+mod objects;
 mod outages;
 mod owners;
 mod refusals;
 mod restarts;
 mod secure;
+mod shared;
 mod trips;
 
 use std::sync::Arc;

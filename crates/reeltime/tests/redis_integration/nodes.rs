@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use reeltime::checkpoint::Presence;
+use reeltime::checkpoint::{Liveness, Presence};
 use reeltime_core::{State, WallTime};
 use testkit::servers::Redis;
 use uuid::Uuid;
@@ -49,14 +49,19 @@ async fn a_name_belongs_to_one_run_until_its_lease_ends() {
     );
     assert_eq!(store.heartbeat(&one, None, long).await.unwrap(), Some(other.clone()), "it was not dead, and is told");
     store.leave(&other).await.unwrap();
-    assert_eq!((client.hash(NODE).len(), store.nodes().await.unwrap()[0].alive.clone()), (0, None));
+    let left: Vec<_> = client.hash(NODE).into_keys().collect();
+    assert_eq!((left, store.nodes().await.unwrap()[0].alive.clone()), (vec!["left_at_ms".to_owned()], None));
+    assert_eq!(store.liveness("recorder-1").await.unwrap(), Liveness::Left);
 
+    store.heartbeat(&one, None, long).await.unwrap();
+    assert_eq!(store.liveness("recorder-1").await.unwrap(), Liveness::Alive);
     store.heartbeat(&one, None, Duration::from_millis(1)).await.unwrap();
     let deadline = Instant::now() + DEADLINE;
     while store.nodes().await.unwrap()[0].alive.is_some() {
         assert!(Instant::now() < deadline, "the lease ends");
         tokio::time::sleep(Duration::from_millis(1)).await; // between two looks
     }
+    assert_eq!(store.liveness("recorder-1").await.unwrap(), Liveness::Silent);
     assert_eq!(store.heartbeat(&other, None, long).await.unwrap(), None, "the name is free");
 }
 
@@ -124,10 +129,12 @@ async fn a_stream_that_another_node_has_taken_is_left_alone() {
     wait_part(&daemon, &site.path(), 2);
     let store = open(&redis.url()).await;
     let stream = store.load().await.unwrap().remove(0);
+    let later = Presence { node: "recorder-2".to_owned(), ..presence(2) };
+    store.heartbeat(&later, None, Duration::from_hours(1)).await.unwrap();
     let epoch = store.claim(stream.id, stream.epoch, "recorder-2").await.unwrap();
     recording.go_on_until(5 * PART + 1);
     daemon.wait_event("the other node to be named", DEADLINE, |line| {
-        line.text("message").is_some_and(|message| message.contains("belongs to node recorder-2 now"))
+        line.text("message").is_some_and(|message| message.contains("belongs to node recorder-2"))
     });
     let other = site.record_other();
     daemon.wait_event_of("completed", &other.path, DEADLINE);

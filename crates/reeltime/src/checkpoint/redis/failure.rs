@@ -26,6 +26,11 @@ impl Failure {
         Self { lasting: true, ends_connection: false, cause: cause.into() }
     }
 
+    /// One that passes.
+    pub(super) fn passing(cause: impl Into<String>) -> Self {
+        Self { lasting: false, ends_connection: false, cause: cause.into() }
+    }
+
     /// One that passes, with the connection lost.
     pub(super) fn disconnected(cause: impl Into<String>) -> Self {
         Self { lasting: false, ends_connection: true, cause: cause.into() }

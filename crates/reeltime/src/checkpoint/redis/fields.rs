@@ -39,7 +39,9 @@ pub(super) fn fields_of(record: &StreamRecord) -> Fields {
         ("node", text(&record.node)),
         ("epoch", text(record.epoch)),
         ("source", Some(record.source.as_os_str().as_bytes().to_vec())),
+        ("source_mark", noted(&record.source_mark)),
         ("path", Some(record.path.as_os_str().as_bytes().to_vec())),
+        ("destination", noted(&record.destination)),
         ("object_key", Some(record.key.as_bytes().to_vec())),
         ("state", text(record.state)),
         ("reason", record.reason.and_then(text)),
@@ -70,6 +72,11 @@ fn text(value: impl ToString) -> Option<Vec<u8>> {
     Some(value.to_string().into_bytes())
 }
 
+/// A text that is empty where there is nothing to note.
+fn noted(text: &str) -> Option<Vec<u8>> {
+    (!text.is_empty()).then(|| text.as_bytes().to_vec())
+}
+
 /// Reads the fields of `meta`.
 pub(super) fn record_of(fields: HashMap<String, Vec<u8>>) -> Result<StreamRecord, Damage> {
     let fields = Reader(fields);
@@ -78,7 +85,9 @@ pub(super) fn record_of(fields: HashMap<String, Vec<u8>>) -> Result<StreamRecord
         node: fields.text("node")?.to_owned(),
         epoch: fields.parsed("epoch")?,
         source: fields.path("source")?,
+        source_mark: fields.optional("source_mark")?.unwrap_or_default(),
         path: fields.path("path")?,
+        destination: fields.optional("destination")?.unwrap_or_default(),
         key: ObjectKey::from_bytes(fields.bytes("object_key")?.clone()),
         state: fields.parsed("state")?,
         reason: fields.optional("reason")?,

@@ -8,7 +8,7 @@
 //! of the shard that its id gives: `reeltime:{5}:streams:active`, `reeltime:{5}:stream:ID:meta`.
 //! The braces are part of the names; the slot is that of what stands in them.
 
-use reeltime_core::{State, StreamId};
+use reeltime_core::{Crc64Nvme, State, StreamId};
 
 /// How many slots of a cluster are used.
 pub(super) const SHARDS: u8 = 16;
@@ -67,11 +67,19 @@ impl Layout {
         format!("{}stream:{id}:parts", self.shard_of(id))
     }
 
+    /// The hash that has an object, and whose it is.
+    pub(super) fn objects(&self, object: &[u8]) -> String {
+        format!("{}objects", self.shard(Crc64Nvme::of(object).0))
+    }
+
     fn shard_of(&self, id: StreamId) -> String {
+        // The end of an id is random, its beginning the time.
+        self.shard(id.0.as_u64_pair().1)
+    }
+
+    fn shard(&self, number: u64) -> String {
         if self.is_sharded {
-            // The end of an id is random, its beginning the time.
-            let shard = id.0.as_u128() % u128::from(SHARDS);
-            format!("{}{{{shard}}}:", self.prefix)
+            format!("{}{{{}}}:", self.prefix, number % u64::from(SHARDS))
         } else {
             self.prefix.clone()
         }

@@ -1,7 +1,8 @@
 //! The nodes of a fleet, each with its lease.
 //!
 //! Set `nodes` has the names of all that have ever been there. Hash `node:NAME` says who has the
-//! name now; it expires with the lease, and is renewed before that.
+//! name now; it expires with the lease, and is renewed before that. Of a node that has left it
+//! says when.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -41,6 +42,7 @@ impl RedisStore {
 
     pub(super) async fn end_lease(&self, presence: &Presence) -> Result<(), Failure> {
         let call = scripts::LEAVE.on([self.layout.node(&presence.node)]).arg(presence.incarnation.to_string());
+        let call = call.arg(crate::clock::wall().0.to_string());
         self.link.call(&call).await.map(drop)
     }
 
@@ -51,10 +53,10 @@ impl RedisStore {
         for node in names {
             let key = self.layout.node(&node);
             let fields: HashMap<String, String> = self.link.command(cmd("HGETALL").arg(&key)).await?;
-            let alive = if fields.is_empty() {
-                None
-            } else {
+            let alive = if fields.contains_key("incarnation") {
                 Some(presence_of(&node, &fields).map_err(|what| Failure::damaged(&key, &what))?)
+            } else {
+                None
             };
             nodes.push(NodeState { node, alive });
         }

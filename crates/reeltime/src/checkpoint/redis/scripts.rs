@@ -31,6 +31,8 @@ lua! {
     HEARTBEAT = "heartbeat.lua"
     LEAVE = "leave.lua"
     RECORD_PART = "record_part.lua"
+    RELEASE = "release.lua"
+    RESERVE = "reserve.lua"
     TRANSITION = "transition.lua"
 }
 

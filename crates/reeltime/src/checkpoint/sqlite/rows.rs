@@ -27,10 +27,11 @@ pub(super) const STREAM_COLUMNS: &str = "id, node, epoch, source, path, object_k
     upload, upload_id, upload_asked_at_ms, \
     plan_kind, plan_first_bytes, plan_max_parts, plan_min_part_bytes, plan_max_part_bytes, plan_max_object_bytes, \
     version_size_bytes, version_mtime_ns, version_ctime_ns, version_inode, \
-    size_bytes, etag, crc64nvme, started_at_ms, completed_at_ms";
+    size_bytes, etag, crc64nvme, started_at_ms, completed_at_ms, \
+    source_mark, destination";
 
 /// How many they are.
-pub(super) const STREAM_WIDTH: usize = 27;
+pub(super) const STREAM_WIDTH: usize = 29;
 
 /// The columns of table `parts`, in the order of [`part_values`].
 pub(super) const PART_COLUMNS: &str = "stream_id, part_number, generation, size_bytes, etag, crc64nvme, \
@@ -76,6 +77,8 @@ pub(super) fn stream_values(record: &StreamRecord) -> [ToSqlOutput<'_>; STREAM_W
         record.checksum.map_or(NULL, |crc| owned_text(crc.to_base64())),
         integer(record.started_at.0),
         record.completed_at.map_or(NULL, |at| integer(at.0)),
+        text(&record.source_mark),
+        text(&record.destination),
     ]
 }
 
@@ -101,6 +104,8 @@ pub(super) fn read_stream(row: &Row<'_>) -> Result<StreamRecord> {
         checksum: row.optional(Reader::crc)?,
         started_at: WallTime(row.integer()?),
         completed_at: row.optional(Reader::integer)?.map(WallTime),
+        source_mark: row.text()?.to_owned(),
+        destination: row.text()?.to_owned(),
     })
 }
 

@@ -22,6 +22,8 @@ fn record() -> StreamRecord {
         node: "recorder-1".to_owned(),
         epoch: 1,
         source: "/recordings".into(),
+        source_mark: "7.2.0".into(),
+        destination: "s3://archive/studio".into(),
         path: "/recordings/a b/ü.mp4.part".into(),
         key: ObjectKey::from_bytes("a b/ü.mp4".into()),
         state: State::Active,

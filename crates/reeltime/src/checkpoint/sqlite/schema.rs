@@ -13,7 +13,7 @@ use super::failure::Failure;
 pub(super) const APPLICATION_ID: i32 = 0x7265_656c;
 
 /// One script for each version of the schema, from 1. Released ones are never changed.
-const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// The version that this program writes.
 pub(super) const SCHEMA: usize = MIGRATIONS.len();
@@ -102,7 +102,7 @@ mod tests {
         let connection = migrated();
         connection.pragma_update(None, "user_version", SCHEMA as i64 + 1).unwrap();
         let told = inspect(&connection).unwrap_err().to_string();
-        assert!(told.contains("written by a newer reeltime (schema 2, this one knows 1)"), "{told}");
+        assert!(told.contains("written by a newer reeltime (schema 3, this one knows 2)"), "{told}");
 
         let other = Connection::open_in_memory().unwrap();
         other.execute_batch("CREATE TABLE notes (text)").unwrap();

@@ -18,6 +18,8 @@ fn record(number: u128) -> StreamRecord {
         node: "n".to_owned(),
         epoch: 1,
         source: "/r".into(),
+        source_mark: "7.2.0".into(),
+        destination: "s3://archive/studio".into(),
         path: format!("/r/{number}.mp4").into(),
         key: ObjectKey::from_bytes(format!("{number}.mp4").into_bytes()),
         state: State::Active,

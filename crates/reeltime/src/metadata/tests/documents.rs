@@ -57,6 +57,8 @@ fn whole(path: impl Into<PathBuf>, size_bytes: u64) -> WholeObject {
             node: "camera-host".into(),
             epoch: 1,
             source: "/rec".into(),
+            source_mark: "7.2.0".into(),
+            destination: "s3://archive/studio".into(),
             key: ObjectKey::from_relative(Path::new(path.file_name().unwrap()), &[]).unwrap(),
             path,
             state: State::PendingCompletion,

@@ -40,6 +40,7 @@ impl Ledger {
                         self.forgotten();
                         return;
                     }
+                    Err(CheckpointError::Taken { by }) => return self.taken(by),
                     Err(error @ (CheckpointError::Stale { .. } | CheckpointError::Held { .. })) => {
                         match self.is_still_ours().await {
                             Ok(true) => backoff = Backoff::default(),
@@ -188,6 +189,18 @@ impl Ledger {
         let message = "the checkpoint does not have this stream any more".to_owned();
         self.tell(What::Notice { message, hint: hint.into() });
         let _ = self.0.late.send(Input::Forgotten); // a processor that has ended needs nothing
+    }
+
+    /// The object is another stream's. That is told by who takes in what is left of this one.
+    fn taken(&self, by: Box<StreamRecord>) {
+        let upload = by.upload.clone();
+        {
+            let mut debts = self.debts();
+            debts.is_lost = true;
+            debts.rival = Some(by);
+        }
+        self.0.changed.notify_waiters();
+        let _ = self.0.late.send(Input::ObjectTaken { upload }); // a processor that has ended needs nothing
     }
 
     /// Nothing more is written.

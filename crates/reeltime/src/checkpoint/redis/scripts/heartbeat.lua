@@ -7,6 +7,7 @@ if held and held ~= ARGV[1] and held ~= ARGV[2] then
   redis.call('HDEL', KEYS[1], '')
   return redis.call('HGETALL', KEYS[1])
 end
+redis.call('HDEL', KEYS[1], 'left_at_ms')
 redis.call('HSET', KEYS[1], unpack(ARGV, 4))
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1

@@ -1,0 +1,163 @@
+//! Several nodes that record in one directory, or that would make one object.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use testkit::daemon::{LogLine, Running};
+use testkit::servers::Redis;
+
+use crate::DEADLINE;
+use crate::book::Book;
+use crate::daemon::{PART, Site, wait_part};
+
+/// Two nodes with one directory, a recording that goes on, and which of them has it.
+struct Shared {
+    site: Site,
+    redis: Redis,
+    nodes: [Running; 2],
+    /// The place of the node that has the recording.
+    owner: usize,
+    recording: testkit::recorders::synthetic::Recording,
+}
+
+impl Shared {
+    /// The recording stands still, and two parts of it are stored.
+    fn start() -> Self {
+        let (site, redis) = (Site::new(), Redis::start());
+        let nodes = ["left", "right"].map(|node| site.start_as(node, "rec", &redis.url()));
+        nodes.iter().for_each(|node| node.wait_answers("/readyz", DEADLINE));
+        let recording = site.record();
+        let path = site.path();
+        let has_part = |node: &Running| node.events().iter().any(|line| is_part_of(line, &path));
+        nodes[0].process().wait_until("one of them to have it", DEADLINE, || nodes.iter().any(has_part));
+        let owner = usize::from(has_part(&nodes[1]));
+        wait_part(&nodes[owner], &path, 2);
+        nodes[1 - owner].wait_event("the other to say so", DEADLINE, |line| {
+            line.message().is_some_and(|message| message.contains("belongs to node"))
+        });
+        nodes[0].process().wait_until("two parts in Redis", DEADLINE, || {
+            let book = Book::of(&redis);
+            book.streams().iter().any(|id| book.parts(*id).len() == 2)
+        });
+        Self { site, redis, nodes, owner, recording }
+    }
+
+    fn other(&self) -> &Running {
+        &self.nodes[1 - self.owner]
+    }
+
+    /// The other node has the recording, and brings it to its end; answers which parts it sent.
+    fn goes_on_elsewhere(self) -> Vec<u64> {
+        let path = self.site.path();
+        self.recording.go_on_until(6 * PART + 1);
+        wait_part(self.other(), &path, 6);
+        self.recording.go_on();
+        let other = &self.nodes[1 - self.owner];
+        let finished = self.recording.wait();
+        other.wait_event_of("completed", &path, DEADLINE);
+        self.site.assert_identical(&finished);
+        let book = Book::of(&self.redis);
+        assert_eq!(book.faults(), Vec::<String>::new());
+        let streams = book.streams();
+        assert_eq!(streams.len(), 1, "one recording is one stream: {streams:?}");
+        assert_eq!(book.state(streams[0]).as_deref(), Some("completed"));
+        parts_of(other, &path)
+    }
+}
+
+fn is_part_of(line: &LogLine, path: &Path) -> bool {
+    line.event() == Some("part_stored") && line.path() == Some(path)
+}
+
+fn parts_of(node: &Running, path: &Path) -> Vec<u64> {
+    let mut parts: Vec<_> =
+        node.events().iter().filter(|line| is_part_of(line, path)).filter_map(|line| line.number("part")).collect();
+    parts.sort_unstable();
+    parts
+}
+
+#[test]
+fn of_two_nodes_that_see_a_recording_one_uploads_it() {
+    let shared = Shared::start();
+    shared.recording.go_on();
+    let path = shared.site.path();
+    let finished = shared.recording.wait();
+    shared.nodes[shared.owner].wait_event_of("completed", &path, DEADLINE);
+    shared.site.assert_identical(&finished);
+    let other = &shared.nodes[1 - shared.owner];
+    other.terminate(DEADLINE);
+    assert_eq!(parts_of(other, &path), [0; 0]);
+
+    // Nor does it so after a restart, when it finds the whole file.
+    let other = shared.site.start_as(["right", "left"][shared.owner], "rec", &shared.redis.url());
+    let next = shared.site.record_other();
+    let is_completed = |node: &Running| {
+        node.events().iter().any(|line| line.event() == Some("completed") && line.path() == Some(&next.path))
+    };
+    let owner = &shared.nodes[shared.owner];
+    other.process().wait_until("the next one", DEADLINE, || is_completed(&other) || is_completed(owner));
+    assert_eq!(parts_of(&other, &path), [0; 0]);
+    assert_eq!(Book::of(&shared.redis).streams().len(), 2);
+}
+
+#[test]
+fn the_recordings_of_a_dead_node_go_on_elsewhere_and_nothing_is_sent_again() {
+    let shared = Shared::start();
+    shared.nodes[shared.owner].kill();
+    let sent = shared.goes_on_elsewhere();
+    assert_eq!(sent, (3..=21).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_node_that_is_stopped_hands_its_recordings_over_at_once() {
+    let shared = Shared::start();
+    // A lease that would outlast the test is not waited for.
+    let owner = &shared.nodes[shared.owner];
+    shared.redis.client().command(&["PERSIST", &format!("reeltime:node:{}", ["left", "right"][shared.owner])]);
+    assert_eq!(owner.terminate(DEADLINE).code(), Some(0));
+    let sent = shared.goes_on_elsewhere();
+    assert_eq!(sent, (3..=21).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_node_that_was_frozen_beyond_its_lease_leaves_its_recordings_to_who_has_them_now() {
+    let shared = Shared::start();
+    let path = shared.site.path();
+    shared.nodes[shared.owner].process().freeze();
+    shared.recording.go_on_until(6 * PART + 1);
+    wait_part(shared.other(), &path, 6);
+    shared.nodes[shared.owner].process().thaw();
+    shared.nodes[shared.owner].wait_event("it to notice", DEADLINE, |line| {
+        line.message().is_some_and(|message| message.contains("belongs to node"))
+    });
+    let frozen_sent = parts_of(&shared.nodes[shared.owner], &path);
+    assert!(frozen_sent.len() < 5, "{frozen_sent:?}");
+    let sent = shared.goes_on_elsewhere();
+    assert!(sent.contains(&21), "{sent:?}");
+}
+
+#[test]
+fn the_same_name_in_another_directory_is_another_recording_and_replaces_nothing() {
+    let (site, redis) = (Site::new(), Redis::start());
+    let one = site.start_as("one", "rec", &redis.url());
+    let finished = site.record_whole();
+    one.wait_event_of("completed", &finished.path, DEADLINE);
+
+    let elsewhere = site.path().with_file_name("../elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("a.mp4"), b"another recording").unwrap();
+    let two = site.start_as("two", "elsewhere", &redis.url());
+    two.wait_event("that it is not uploaded", DEADLINE, |line| {
+        line.message().is_some_and(|message| {
+            message.contains("elsewhere/a.mp4 is not uploaded") && message.contains("of node one would become")
+        })
+    });
+    site.assert_identical(&finished);
+    let book = Book::of(&redis);
+    let state_of =
+        |node: &str| book.streams().into_iter().find(|id| book.meta(*id)["node"] == node).map(|id| book.state(id));
+    two.process()
+        .wait_until("it to be noted", Duration::from_secs(60), || state_of("two") == Some(Some("failed".to_owned())));
+    assert_eq!(state_of("one"), Some(Some("completed".to_owned())));
+}
