@@ -258,3 +258,75 @@ fn an_object_that_was_compared_is_asked_for_once_more() {
     });
     assert!(asked_again && !is_done, "asked again: {asked_again}; completed: {is_done}");
 }
+
+fn taken(upload_id: &str) -> Input {
+    Input::ObjectTaken { upload: UploadState::Open { id: upload_id.to_owned() } }
+}
+
+fn saves(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Save(_) | Action::Create { .. } | Action::Note { .. }))
+}
+
+/// A recording that goes on, with an upload asked for that is answered with `u`, if it is.
+fn appeared(is_answered: bool) -> (Bench, Vec<Action>) {
+    let record = record(UploadState::None, State::Active);
+    let mut bench = Bench::of(StreamMachine::new(POLICY, record, false, Origin::Appeared));
+    bench.give(Input::Start);
+    bench.give(Input::Observed(seen(17, Writers::Open)));
+    let mut asked = bench.give(Input::Saved);
+    while asked.iter().any(|action| matches!(action, Action::Save(_))) {
+        asked = bench.give(Input::Saved);
+    }
+    assert!(asked.iter().any(|action| matches!(action, Action::CreateUpload { .. })), "{asked:?}");
+    if is_answered {
+        asked = bench.give(Input::UploadCreated { upload_id: "u".to_owned(), abort_at: None });
+    }
+    (bench, asked)
+}
+
+#[test]
+fn a_recording_whose_object_is_anothers_takes_its_upload_back_after_its_parts_and_writes_nothing() {
+    let (mut bench, asked) = appeared(true);
+    let sent: Vec<_> = asked
+        .iter()
+        .filter_map(|action| if let Action::SendPart { number, .. } = action { Some(*number) } else { None })
+        .collect();
+    assert!(!sent.is_empty(), "{asked:?}");
+    let mut asked = bench.give(taken("theirs"));
+    for number in sent {
+        assert!(!aborts(&asked) && !saves(&asked), "a part is under way: {asked:?}");
+        asked = bench.give(Input::PartStored { number, generation: 1, part: part(b"12345678") });
+    }
+    assert_eq!(asked, [Action::Abort { upload_id: "u".to_owned() }]);
+    let asked = bench.give(Input::Failed(Trouble::NoSuchUpload));
+    assert!(!saves(&asked) && !asked.contains(&Action::CreateUpload { for_copies: false }), "{asked:?}");
+    let asked = if asked.contains(&Action::Retire) { asked } else { bench.wake_after(60_000) };
+    assert_eq!(asked, [Action::Retire]);
+}
+
+#[test]
+fn an_upload_that_was_asked_for_as_its_object_was_anothers_is_taken_back_too() {
+    let (mut bench, _) = appeared(false);
+    assert_eq!(bench.give(taken("theirs")), []);
+    let asked = bench.give(Input::UploadCreated { upload_id: "u".to_owned(), abort_at: None });
+    assert_eq!(asked, [Action::Abort { upload_id: "u".to_owned() }]);
+    assert_eq!(bench.give(Input::UploadAborted), [Action::Retire]);
+}
+
+#[test]
+fn an_upload_that_was_found_and_is_the_others_is_left_to_it() {
+    let mut bench = Bench::present();
+    bench.give(Input::Observed(seen(17, Writers::Open)));
+    bench.give(Input::HeadAnswered(None));
+    bench.give(Input::UploadsListed(vec![upload("theirs")]));
+    let remote = |nth: u32| RemotePart {
+        number: number(nth),
+        size_bytes: 8,
+        etag: format!("e{nth}"),
+        crc: None,
+        stored_at: WallTime(5),
+    };
+    let asked = bench.give(Input::PartsListed(vec![remote(1), remote(2)]));
+    assert!(saves(&asked), "{asked:?}");
+    assert_eq!(bench.give(taken("theirs")), [Action::Retire]);
+}

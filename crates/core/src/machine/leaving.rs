@@ -64,11 +64,10 @@ impl StreamMachine {
     }
 
     pub(super) fn yield_next(&mut self, out: &mut Vec<Action>) {
-        if matches!(self.record.upload, UploadState::Open { .. }) && !self.wind_down(out) {
-            return;
+        if self.wind_down(out) {
+            self.course = Course::Finished;
+            out.push(Action::Retire);
         }
-        self.course = Course::Finished;
-        out.push(Action::Retire);
     }
 
     pub(super) fn restart_next(&mut self, now: Now, out: &mut Vec<Action>) {

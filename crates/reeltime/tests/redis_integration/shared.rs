@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use testkit::daemon::{LogLine, Running};
 use testkit::servers::Redis;
@@ -26,7 +25,9 @@ impl Shared {
     fn start() -> Self {
         let (site, redis) = (Site::new(), Redis::start());
         let nodes = ["left", "right"].map(|node| site.start_as(node, "rec", &redis.url()));
-        nodes.iter().for_each(|node| node.wait_answers("/readyz", DEADLINE));
+        for node in &nodes {
+            node.wait_answers("/readyz", DEADLINE);
+        }
         let recording = site.record();
         let path = site.path();
         let has_part = |node: &Running| node.events().iter().any(|line| is_part_of(line, &path));
@@ -157,7 +158,6 @@ fn the_same_name_in_another_directory_is_another_recording_and_replaces_nothing(
     let book = Book::of(&redis);
     let state_of =
         |node: &str| book.streams().into_iter().find(|id| book.meta(*id)["node"] == node).map(|id| book.state(id));
-    two.process()
-        .wait_until("it to be noted", Duration::from_secs(60), || state_of("two") == Some(Some("failed".to_owned())));
+    two.process().wait_until("it to be noted", DEADLINE, || state_of("two") == Some(Some("failed".to_owned())));
     assert_eq!(state_of("one"), Some(Some("completed".to_owned())));
 }
