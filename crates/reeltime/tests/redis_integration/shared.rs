@@ -161,3 +161,36 @@ fn the_same_name_in_another_directory_is_another_recording_and_replaces_nothing(
     two.process().wait_until("it to be noted", DEADLINE, || state_of("two") == Some(Some("failed".to_owned())));
     assert_eq!(state_of("one"), Some(Some("completed".to_owned())));
 }
+
+#[test]
+fn what_two_nodes_began_while_redis_was_away_becomes_one_recording() {
+    let (site, redis) = (Site::new(), Redis::start());
+    let nodes = ["left", "right"].map(|node| site.start_as(node, "rec", &redis.url()));
+    for node in &nodes {
+        node.wait_answers("/readyz", DEADLINE);
+    }
+    redis.process().kill();
+    let recording = site.record();
+    let path = site.path();
+    for node in &nodes {
+        wait_part(node, &path, 2); // each believes that it is alone
+    }
+    redis.restart();
+    let has_yielded = |node: &Running| {
+        node.events().iter().any(|line| line.message().is_some_and(|message| message.contains("belongs to node")))
+    };
+    nodes[0].process().wait_until("one to yield", DEADLINE, || nodes.iter().any(has_yielded));
+    let owner = usize::from(has_yielded(&nodes[0]));
+    recording.go_on();
+    let finished = recording.wait();
+    nodes[owner].wait_event_of("completed", &path, DEADLINE);
+    site.assert_identical(&finished);
+    assert!(!has_yielded(&nodes[owner]));
+    assert!(parts_of(&nodes[1 - owner], &path).len() < 5);
+    let book = Book::of(&redis);
+    assert_eq!((book.streams().len(), book.faults()), (1, Vec::new()));
+    nodes[0].process().wait_until("the other's upload to be gone", DEADLINE, || {
+        let left = fs::read_dir(site.out()).unwrap().map(|entry| entry.unwrap().file_name());
+        !left.into_iter().any(|name| name.to_string_lossy().starts_with(".reeltime-"))
+    });
+}
