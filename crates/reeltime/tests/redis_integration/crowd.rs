@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use reeltime_core::{State, StreamRecord};
 use testkit::servers::Redis;
@@ -101,4 +102,69 @@ async fn of_many_who_move_a_stream_at_once_one_wins_each_time() {
         assert_eq!(book.meta(one.id)["size_bytes"], winners[0].size_bytes.to_string());
     }
     assert_eq!(book.faults(), Vec::<String>::new());
+}
+
+/// What a fleet costs: `--release -- --ignored --nocapture crowd::what_ten`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn what_ten_thousand_streams_cost() {
+    const STREAMS: u32 = 10_000;
+    const PARTS: u32 = 20;
+    let redis = Redis::start();
+    let stores = connections(&redis).await;
+    let client = redis.client();
+    let number = |field: &str| client.info(field).and_then(|text| text.parse::<f64>().ok()).unwrap();
+    let cpu = || number("used_cpu_user") + number("used_cpu_sys");
+    let mut before = (number("used_memory"), cpu(), Instant::now());
+    let mut measure = |what: &str, requests: f64| {
+        let after = (number("used_memory"), cpu(), Instant::now());
+        let (bytes, cpu, time) = (after.0 - before.0, after.1 - before.1, after.2 - before.2);
+        println!(
+            "{what}: {:.0} a second in {:.1} s, {:.1} us of Redis and {:.0} bytes each",
+            requests / time.as_secs_f64(),
+            time.as_secs_f64(),
+            cpu / requests * 1e6,
+            bytes / requests
+        );
+        before = after;
+    };
+
+    at_once(&stores, STREAMS, |store, number| async move {
+        let one = StreamRecord { node: format!("recorder-{}", number % 100), ..record(number) };
+        store.create(&one).await.unwrap();
+    })
+    .await;
+    measure("streams created", f64::from(STREAMS));
+    at_once(&stores, STREAMS, |store, number| async move {
+        for at in 1..=PARTS {
+            note(&store, &record(number), at).await.unwrap();
+        }
+    })
+    .await;
+    measure("parts noted", f64::from(STREAMS * PARTS));
+    at_once(&stores, STREAMS, |store, number| async move {
+        let pending = moved(&record(number), State::PendingCompletion);
+        store.transition(State::Active, &pending).await.unwrap();
+        store.transition(State::PendingCompletion, &moved(&pending, State::Completed)).await.unwrap();
+    })
+    .await;
+    measure("states changed", f64::from(STREAMS * 2));
+    assert_eq!(stores[0].load().await.unwrap().len(), STREAMS as usize);
+    measure("streams loaded", f64::from(STREAMS));
+}
+
+/// Does something for each stream, over all connections, with 64 under way.
+async fn at_once<F: Future<Output = ()> + Send + 'static>(
+    stores: &[Store],
+    streams: u32,
+    work: impl Fn(Store, u32) -> F,
+) {
+    let mut running = JoinSet::new();
+    for number in 0..streams {
+        if running.len() >= 64 {
+            running.join_next().await.unwrap().unwrap();
+        }
+        running.spawn(work(Arc::clone(&stores[number as usize % CONNECTIONS]), number));
+    }
+    running.join_all().await;
 }
