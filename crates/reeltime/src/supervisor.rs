@@ -100,7 +100,7 @@ impl Supervisor {
     pub fn new(task: Task, outside: Outside, readiness: Arc<Readiness>, stop: CancellationToken) -> Self {
         let scanner = Scanner::new(Arc::clone(&task.selection));
         let marks: HashMap<_, _> = task.sources.iter().map(|source| (source.clone(), mark_of(source))).collect();
-        let fleet = Fleet::new(Arc::clone(&outside.checkpoint), marks.values().cloned());
+        let fleet = Fleet::new(Arc::clone(&outside.checkpoint), task.node.clone(), marks.values().cloned());
         Self {
             task,
             outside,

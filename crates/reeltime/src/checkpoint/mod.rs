@@ -155,6 +155,12 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// The records of all streams, of this node and of others, in any order.
     async fn load(&self) -> Result<Vec<StreamRecord>, CheckpointError>;
 
+    /// The records of the streams of a node, and of those of others in directories with these
+    /// marks, in any order; perhaps of more. What a node needs to know when it starts.
+    async fn load_near(&self, _node: &str, _marks: &[String]) -> Result<Vec<StreamRecord>, CheckpointError> {
+        self.load().await
+    }
+
     /// The record of one stream; `None` if it is not known.
     async fn find(&self, id: StreamId) -> Result<Option<StreamRecord>, CheckpointError>;
 

@@ -4,7 +4,8 @@
 //!
 //! A stream is in one of the sets `streams:active`, `streams:pending_completion`,
 //! `streams:completed` and `streams:failed`; hash `stream:{id}:meta` is its record, hash
-//! `stream:{id}:parts` has a field for each part that was sent. See [`presence`] for the nodes and
+//! `stream:{id}:parts` has a field for each part that was sent. Set `source:{mark}:streams` has the
+//! streams of a directory: a node that starts reads those of its own, not of the whole fleet. See [`presence`] for the nodes and
 //! [`objects`] for whose an object is; [`layout`] for what stands before these names, and
 //! [`fields`] for what is in them.
 //!
@@ -89,11 +90,22 @@ impl RedisStore {
         }
     }
 
-    async fn load_shard(&self, shard: &str) -> Result<Vec<StreamRecord>, Failure> {
-        let mut union = cmd("SUNION");
-        for set in Layout::sets(shard) {
-            union.arg(set);
+    /// The directories that a node knows: these, and others where it has recorded before.
+    async fn sources_of(&self, node: &str, marks: &[String]) -> Result<Vec<String>, Failure> {
+        let key = self.layout.sources_of(node);
+        if !marks.is_empty() && !self.read_only {
+            self.link.command::<()>(cmd("SADD").arg(&key).arg(marks)).await?;
         }
+        let mut sources: Vec<String> = self.link.command(cmd("SUNION").arg(&key)).await?;
+        sources.extend(marks.iter().cloned());
+        sources.push(String::new()); // where it could not be told
+        Ok(sources)
+    }
+
+    /// The records of the streams of a shard that are in any of these sets.
+    async fn load_sets(&self, shard: &str, sets: &[String]) -> Result<Vec<StreamRecord>, Failure> {
+        let mut union = cmd("SUNION");
+        union.arg(sets);
         let ids: Vec<String> = self.link.command(&union).await?;
         let mut records = Vec::with_capacity(ids.len());
         for ids in ids.chunks(AT_ONCE) {
@@ -172,9 +184,21 @@ impl CheckpointStore for RedisStore {
     async fn load(&self) -> Result<Vec<StreamRecord>, CheckpointError> {
         let mut records = Vec::new();
         for shard in self.layout.shards() {
-            let found = self.load_shard(&shard).await;
+            let found = self.load_sets(&shard, &Layout::sets(&shard)).await;
             records.extend(found.map_err(|failure| failure.of("load streams", &self.location))?);
         }
+        Ok(records)
+    }
+
+    async fn load_near(&self, node: &str, marks: &[String]) -> Result<Vec<StreamRecord>, CheckpointError> {
+        let failed = |failure: Failure| failure.of("load streams", &self.location);
+        let sources = self.sources_of(node, marks).await.map_err(failed)?;
+        let mut records = Vec::new();
+        for shard in self.layout.shards() {
+            let sets: Vec<_> = sources.iter().map(|mark| Layout::in_source(&shard, mark)).collect();
+            records.extend(self.load_sets(&shard, &sets).await.map_err(failed)?);
+        }
+        records.retain(|record| record.node == node || marks.contains(&record.source_mark));
         Ok(records)
     }
 
@@ -188,7 +212,11 @@ impl CheckpointStore for RedisStore {
 
     async fn create(&self, record: &StreamRecord) -> Result<(), CheckpointError> {
         self.reserve_for("create stream", record).await?;
-        let keys = [self.layout.meta(record.id), self.layout.parts(record.id)];
+        let keys = [
+            self.layout.meta(record.id),
+            self.layout.parts(record.id),
+            self.layout.in_source_of(record.id, &record.source_mark),
+        ];
         let call = scripts::CREATE.on(keys.into_iter().chain(self.layout.sets_of(record.id)));
         let call = call.arg(record.state.as_str()).arg(place_of(record.state).to_string());
         self.change("create stream", record.id, with_record(call, record)).await
@@ -227,7 +255,8 @@ impl CheckpointStore for RedisStore {
 
     async fn forget(&self, id: StreamId, epoch: u64) -> Result<(), CheckpointError> {
         let known = self.find(id).await?;
-        let keys = [self.layout.meta(id), self.layout.parts(id)];
+        let mark = known.as_ref().map_or("", |record| record.source_mark.as_str());
+        let keys = [self.layout.meta(id), self.layout.parts(id), self.layout.in_source_of(id, mark)];
         let call = scripts::FORGET.on(keys.into_iter().chain(self.layout.sets_of(id)));
         self.change("forget stream", id, call.arg(epoch.to_string()).arg(id.to_string())).await?;
         match known {

@@ -88,7 +88,7 @@ pub async fn salvage(args: SalvageArgs) -> Result<(), Failure> {
         {
             return Err(Failure::failed(
                 format!("node {node} is not lost: it runs, by its lease, as process {pid} on {host}"),
-                "if its machine has just been lost, its lease ends within 10 s; or say so with --yes; nothing was changed",
+                "if its machine has just been lost, its lease ends within 8 s; or say so with --yes; nothing was changed",
             ));
         }
     }

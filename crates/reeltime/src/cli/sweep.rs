@@ -56,7 +56,7 @@ pub struct SweepArgs {
     /// No reeltime of this node runs, whatever its lease says [default: the lease decides]
     ///
     /// Then what an unfinished stream has uploaded of a file that is gone is aborted, too. With a
-    /// Redis a lease lasts for 10 s after its reeltime has died. If one runs all the same, it loses
+    /// Redis a lease lasts for 8 s after its reeltime has died. If one runs all the same, it loses
     /// that stream and ends.
     #[arg(long)]
     yes: bool,

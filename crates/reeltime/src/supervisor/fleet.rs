@@ -37,6 +37,8 @@ pub(super) struct Estate {
 /// Listens for the nodes whose streams are known here.
 pub(super) struct Fleet {
     checkpoint: Arc<dyn CheckpointStore>,
+    /// The name of this one.
+    node: String,
     /// The marks of the directories that are watched here.
     marks: Arc<BTreeSet<String>>,
     /// Since when each of them is silent.
@@ -52,9 +54,9 @@ struct Heard {
 }
 
 impl Fleet {
-    pub(super) fn new(checkpoint: Arc<dyn CheckpointStore>, marks: impl Iterator<Item = String>) -> Self {
+    pub(super) fn new(checkpoint: Arc<dyn CheckpointStore>, node: String, marks: impl Iterator<Item = String>) -> Self {
         let marks = Arc::new(marks.filter(|mark| !mark.is_empty()).collect());
-        Self { checkpoint, marks, neighbours: BTreeMap::new(), asking: JoinSet::new() }
+        Self { checkpoint, node, marks, neighbours: BTreeMap::new(), asking: JoinSet::new() }
     }
 
     /// Has this node listened for from now on.
@@ -87,7 +89,7 @@ impl Fleet {
     fn ask(&mut self) {
         let is_long = |since: &Option<Instant>| since.is_some_and(|since| since.elapsed() + ROUND >= SILENCE);
         let nodes: Vec<_> = self.neighbours.iter().map(|(node, since)| (node.clone(), is_long(since))).collect();
-        let (checkpoint, marks) = (Arc::clone(&self.checkpoint), Arc::clone(&self.marks));
+        let (checkpoint, own, marks) = (Arc::clone(&self.checkpoint), self.node.clone(), Arc::clone(&self.marks));
         self.asking.spawn(async move {
             tokio::time::sleep(ROUND).await;
             let mut heard = Heard::default();
@@ -101,7 +103,7 @@ impl Fleet {
                 heard.liveness.push((node, liveness));
             }
             if !gone.is_empty() {
-                heard.estates = estates(&*checkpoint, &marks, gone).await.unwrap_or_default(); // asked again
+                heard.estates = estates(&*checkpoint, &own, &marks, gone).await.unwrap_or_default(); // asked again
             }
             heard
         });
@@ -111,11 +113,13 @@ impl Fleet {
 /// What these nodes have left.
 async fn estates(
     checkpoint: &dyn CheckpointStore,
+    node: &str,
     marks: &BTreeSet<String>,
-    nodes: Vec<String>,
+    gone: Vec<String>,
 ) -> Result<Vec<Estate>, CheckpointError> {
-    let mut estates: Vec<_> = nodes.into_iter().map(|node| Estate { node, streams: Vec::new() }).collect();
-    for record in checkpoint.load().await? {
+    let mut estates: Vec<_> = gone.into_iter().map(|node| Estate { node, streams: Vec::new() }).collect();
+    let marks: Vec<_> = marks.iter().cloned().collect();
+    for record in checkpoint.load_near(node, &marks).await? {
         if marks.contains(&record.source_mark)
             && let Some(estate) = estates.iter_mut().find(|estate| estate.node == record.node)
         {

@@ -77,8 +77,9 @@ impl Supervisor {
     /// What the checkpoint knows. One that is away is waited for: what to do is in it.
     async fn records(&self) -> Result<Vec<StreamRecord>, CheckpointError> {
         let mut has_told = false;
+        let marks: Vec<_> = self.marks.values().filter(|mark| !mark.is_empty()).cloned().collect();
         loop {
-            match self.outside.checkpoint.load().await {
+            match self.outside.checkpoint.load_near(&self.task.node, &marks).await {
                 Err(error @ CheckpointError::Outage { .. }) => {
                     if !has_told {
                         let hint = "reeltime begins when it is there; recordings are safe on the disk meanwhile";

@@ -23,13 +23,13 @@ fn try_mark(dir: &Path) -> io::Result<String> {
     let found = file.metadata()?;
     if FsKind::of_file(&file).is_remote() {
         let mounted = mounted(found.dev()).ok_or(io::ErrorKind::NotFound)?;
-        return Ok(format!("{mounted} {}", found.ino()));
+        return Ok(format!("{mounted}#{}", found.ino()));
     }
     let born = found.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
     let born = born.map_or(0, |born| born.as_nanos());
     let file_system = rustix::fs::fstatvfs(&file)?.f_fsid;
     let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default(); // containers have none
-    Ok(format!("{file_system:x}.{}.{born} {}", found.ino(), machine.trim()).trim_end().to_owned())
+    Ok(format!("{file_system:x}.{}.{born}@{}", found.ino(), machine.trim()))
 }
 
 /// What is mounted as this device, as `proc(5)` tells it: the server, and what of it.

@@ -105,7 +105,7 @@ fn assert_completed(redis: &Redis, finished: &Finished) -> StreamId {
     assert_eq!((meta["node"].as_str(), meta["path"].as_str()), ("recorder-1", finished.path.to_str().unwrap()));
     assert!(meta.contains_key("completed_at_ms") && meta.contains_key("etag"), "{meta:?}");
     let keys: Vec<_> = book.keys().into_iter().filter(|key| !key.contains(":node")).collect();
-    assert_eq!(keys.len(), 4, "its set, its hashes, and its object: {keys:?}");
+    assert_eq!(keys.len(), 5, "its sets, its hashes, and its object: {keys:?}");
     id
 }
 

@@ -4,12 +4,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use reeltime::checkpoint::{Liveness, Presence};
-use reeltime_core::{State, WallTime};
-use testkit::servers::Redis;
+use reeltime_core::{State, StreamRecord, WallTime};
+use testkit::servers::{Redis, RedisCluster};
 use uuid::Uuid;
 
+use crate::common::record;
 use crate::daemon::{PART, Site, wait_part};
-use crate::{DEADLINE, open};
+use crate::{DEADLINE, Store, open};
 
 const NODE: &str = "reeltime:node:recorder-1";
 
@@ -162,4 +163,46 @@ fn status_shows_which_nodes_run() {
     daemon.kill();
     redis.client().command(&["DEL", NODE]); // the end of its lease
     assert!(status().contains("node recorder-1 does not run"), "{}", status());
+}
+
+/// Streams in three directories of three nodes, each directory with its mark.
+async fn of_three_directories(store: &Store) -> [StreamRecord; 3] {
+    let records = [1, 2, 3].map(|number| StreamRecord {
+        node: format!("recorder-{number}"),
+        source_mark: format!("{number}"),
+        ..record(number)
+    });
+    for record in &records {
+        store.create(record).await.unwrap();
+    }
+    records
+}
+
+async fn loads_what_is_near(store: &Store) {
+    let [one, two, three] = of_three_directories(store).await;
+    let near = async |node: &str, marks: &[&str]| {
+        let marks: Vec<_> = marks.iter().map(ToString::to_string).collect();
+        let mut found = store.load_near(node, &marks).await.unwrap();
+        found.sort_by_key(|record| record.id);
+        found
+    };
+    assert_eq!(near("recorder-1", &["1"]).await, std::slice::from_ref(&one));
+    assert_eq!(near("recorder-1", &["1", "2"]).await, [one.clone(), two.clone()], "another's in the same directory");
+    assert_eq!(near("recorder-1", &["3"]).await, [one.clone(), three.clone()], "its own where it was before");
+    assert_eq!(near("recorder-9", &["9"]).await, []);
+    store.forget(one.id, one.epoch).await.unwrap();
+    assert_eq!(near("recorder-1", &["1"]).await, []);
+    assert_eq!(store.load().await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_loads_its_streams_and_those_in_its_directories() {
+    let redis = Redis::start();
+    loads_what_is_near(&open(&redis.url()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_loads_its_streams_and_those_in_its_directories_from_a_cluster() {
+    let cluster = RedisCluster::start();
+    loads_what_is_near(&open(&cluster.url()).await).await;
 }

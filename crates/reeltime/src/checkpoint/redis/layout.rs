@@ -47,6 +47,21 @@ impl Layout {
         Self::sets(&self.shard_of(id))
     }
 
+    /// The set of the streams of a shard that lie in one directory.
+    pub(super) fn in_source(shard: &str, mark: &str) -> String {
+        format!("{shard}source:{mark}:streams")
+    }
+
+    /// That of a stream.
+    pub(super) fn in_source_of(&self, id: StreamId, mark: &str) -> String {
+        Self::in_source(&self.shard_of(id), mark)
+    }
+
+    /// The set of the directories in which a node has recorded.
+    pub(super) fn sources_of(&self, node: &str) -> String {
+        format!("{}node:{node}:sources", self.prefix)
+    }
+
     /// The set with the names of all nodes.
     pub(super) fn nodes(&self) -> String {
         format!("{}nodes", self.prefix)

@@ -1,5 +1,5 @@
 -- Removes a stream and its parts.
--- KEYS: meta, parts, and the sets
+-- KEYS: meta, parts, and all sets that it may be in
 -- ARGV: epoch, id
 local found = redis.call('HMGET', KEYS[1], 'state', 'epoch', 'node')
 if found[1] and found[2] ~= ARGV[1] then
