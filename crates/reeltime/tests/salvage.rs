@@ -42,7 +42,7 @@ fn lose(world: &World, daemon: &Running, bytes: u64) -> Vec<u8> {
     daemon.kill();
     let mut recorded = fs::read(world.path(KEY)).unwrap();
     recorded.truncate(bytes as usize);
-    fs::remove_dir_all(world.recordings()).unwrap();
+    fs::rename(world.recordings(), world.beside("away with its machine")).unwrap();
     recorded
 }
 
@@ -83,7 +83,8 @@ fn what_a_lost_machine_had_uploaded_becomes_the_object(provider: Provider) {
     assert_eq!((code, lines.len()), (Some(0), 0), "there is nothing left to salvage");
 
     // The machine comes back after all.
-    fs::create_dir_all(world.path("cam")).unwrap();
+    fs::rename(world.beside("away with its machine"), world.recordings()).unwrap();
+    fs::remove_file(world.path(KEY)).unwrap(); // that recorder never ends
     let whole = testkit::recorders::synthetic::Synthetic::into(world.path(KEY), Style::Append, 4 * S3_PART);
     let whole = whole.start().wait();
     let daemon = world.start();

@@ -35,6 +35,11 @@ const AUDIT: &str = "
       local id = string.match(key, '^reeltime:stream:([^:]+):')
       if not seen[id] then table.insert(wrong, key .. ' is of no stream') end
     end
+    for _, key in ipairs(redis.call('KEYS', 'reeltime:source:*')) do
+      for _, id in ipairs(redis.call('SMEMBERS', key)) do
+        if not seen[id] then table.insert(wrong, id .. ' in ' .. key .. ' is no stream') end
+      end
+    end
     return wrong";
 
 impl<'a> Book<'a> {
@@ -109,7 +114,7 @@ impl<'a> Book<'a> {
     /// Everything.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let content = |key: &String| {
-            if key.contains("streams:") {
+            if key.contains("streams:") || key.ends_with(":streams") {
                 self.client.members(key)
             } else {
                 self.client.hash(key).into_iter().map(|(field, value)| format!("{field}={value}")).collect()

@@ -107,9 +107,7 @@ async fn a_word_without_a_stream_counts_as_long_as_its_node_is_there() {
     let redis = Redis::start();
     let (store, client) = (open(&redis.url()).await, redis.client());
     // As if `recorder-2` had been killed between its word and its stream.
-    let object = format!("s3://archive/studio/{}", record(7).key.to_utf8());
-    let key = ObjectKey::from_bytes(record(7).key.to_utf8().as_bytes().to_vec());
-    let one = StreamRecord { key, ..record(7) };
+    let (one, object) = (record(7), format!("s3://archive/studio/{}", record(7).key.to_utf8()));
     let word = format!("{} recorder-2", StreamId(Uuid::from_u128(9)));
     client.command(&["HSET", "reeltime:objects", &object, &word]);
     say_alive(&store, "recorder-2").await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reeltime_core::State;
+use reeltime_core::{State, StreamRecord};
 use testkit::proxy::{TcpMode, TcpProxy};
 use testkit::servers::{Redis, RedisCluster, RedisOptions, Reply};
 
@@ -98,7 +98,8 @@ async fn a_frozen_redis_is_an_outage_after_a_while_and_goes_on_when_it_is_thawed
 async fn a_write_whose_answer_is_cut_off_may_be_asked_for_again() {
     let redis = Redis::start();
     let proxy = TcpProxy::before(&redis.address());
-    let (store, book, one) = (open(&format!("redis://{}", proxy.address())).await, Book::of(&redis), record(1));
+    let (store, book) = (open(&format!("redis://{}", proxy.address())).await, Book::of(&redis));
+    let one = StreamRecord { destination: String::new(), ..record(1) }; // no object is reserved, so every call is one script
     let pending = moved(&one, State::PendingCompletion);
     store.create(&record(7)).await.unwrap();
     note(&store, &record(7), 1).await.unwrap();
@@ -125,12 +126,29 @@ async fn a_write_whose_answer_is_cut_off_may_be_asked_for_again() {
         eventually("the same again", async || store.transition(State::Active, &pending).await).await;
 
         proxy.set(TcpMode::CutAnswers { after_bytes });
-        outage(store.forget(one.id, one.epoch).await);
-        assert_eq!(book.state(one.id), None, "it was done");
+        outage(store.forget(one.id, one.epoch).await); // it asked first what there is to forget
         proxy.set(TcpMode::Pass);
-        eventually("the same again", async || store.forget(one.id, one.epoch).await).await;
+        for _ in 0..2 {
+            eventually("the same again", async || store.forget(one.id, one.epoch).await).await;
+            assert_eq!(book.state(one.id), None, "it was done");
+        }
         assert_eq!(book.faults(), Vec::<String>::new());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_may_be_reserved_again_when_the_answer_was_cut_off() {
+    let redis = Redis::start();
+    let proxy = TcpProxy::before(&redis.address());
+    let (store, book, one) = (open(&format!("redis://{}", proxy.address())).await, Book::of(&redis), record(1));
+    store.create(&record(7)).await.unwrap(); // the script is known from here on
+    proxy.set(TcpMode::CutAnswers { after_bytes: 0 });
+    outage(store.create(&one).await);
+    assert_eq!(redis.client().hash("reeltime:objects").len(), 2, "it was done");
+    assert_eq!(book.state(one.id), None);
+    proxy.set(TcpMode::Pass);
+    eventually("the same again", async || store.create(&one).await).await;
+    assert_eq!((book.state(one.id).as_deref(), book.faults()), (Some("active"), Vec::new()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -83,8 +83,8 @@ impl Layout {
     }
 
     /// The hash that has an object, and whose it is.
-    pub(super) fn objects(&self, object: &[u8]) -> String {
-        format!("{}objects", self.shard(Crc64Nvme::of(object).0))
+    pub(super) fn objects(&self, object: &str) -> String {
+        format!("{}objects", self.shard(Crc64Nvme::of(object.as_bytes()).0))
     }
 
     fn shard_of(&self, id: StreamId) -> String {

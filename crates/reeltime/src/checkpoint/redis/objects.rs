@@ -100,7 +100,7 @@ impl RedisStore {
     }
 }
 
-/// The name of an object, among all of all destinations.
-fn object_of(record: &StreamRecord) -> Vec<u8> {
-    [record.destination.as_bytes(), b"/", record.key.as_bytes()].concat()
+/// The name of an object, among all of all destinations. As text: Redis repeats it in errors.
+fn object_of(record: &StreamRecord) -> String {
+    format!("{}/{}", record.destination, record.key.to_utf8())
 }

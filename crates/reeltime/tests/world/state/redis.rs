@@ -49,6 +49,7 @@ impl Drop for Down {
 struct Dump {
     sets: BTreeMap<String, BTreeSet<String>>,
     hashes: BTreeMap<String, BTreeMap<String, String>>,
+    in_sources: BTreeSet<String>,
 }
 
 impl RedisState {
@@ -116,8 +117,12 @@ impl RedisState {
             let content = entry.pop().expect("there are three").into_texts();
             let (kind, key) = (entry.pop().expect("there are three").text(), entry.pop().expect("three").text());
             let name = key.strip_prefix(&self.prefix).expect("only those were asked for").to_owned();
-            // Who is alive is no stream.
-            if name == "nodes" || name.starts_with("node:") {
+            // Who is alive, and whose an object is, is no stream.
+            if name == "nodes" || name.starts_with("node:") || name == "objects" {
+                continue;
+            }
+            if name.starts_with("source:") {
+                dump.in_sources.extend(content);
                 continue;
             }
             match kind.as_str() {
@@ -142,6 +147,7 @@ impl RedisState {
         let ids: Vec<String> = metas.map(str::to_owned).collect();
         let in_sets: usize = dump.sets.values().map(BTreeSet::len).sum();
         assert_eq!(in_sets, ids.len(), "a stream is in one set, and has its meta: {dump:#?}");
+        assert_eq!(dump.in_sources, ids.iter().cloned().collect(), "a stream is in its directory");
         let streams = ids.iter().map(|id| {
             let meta = dump.hashes.remove(&format!("stream:{id}:meta")).expect("it was just there");
             let parts = dump.hashes.remove(&format!("stream:{id}:parts")).unwrap_or_default();
