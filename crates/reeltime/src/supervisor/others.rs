@@ -16,9 +16,11 @@ impl Supervisor {
         self.marks.get(source).cloned().unwrap_or_default()
     }
 
-    /// The source that is the directory of this stream, under whatever name.
+    /// The source that is the directory of this stream, under whatever name, if its object goes
+    /// where those of this node go.
     fn same_source(&self, record: &StreamRecord) -> Option<&Path> {
-        let is_same = |mark: &String| !mark.is_empty() && *mark == record.source_mark;
+        let goes_there = record.destination == self.outside.store.location();
+        let is_same = |mark: &String| goes_there && !mark.is_empty() && *mark == record.source_mark;
         self.marks.iter().find(|(_, mark)| is_same(mark)).map(|(source, _)| source.as_path())
     }
 
@@ -75,13 +77,14 @@ impl Supervisor {
 
     /// A node is gone: its streams go on here.
     pub(super) async fn inherit(&mut self, estate: Estate) {
+        let streams: Vec<_> = estate.streams.into_iter().filter(|record| self.same_source(record).is_some()).collect();
         let is_unfinished = |record: &StreamRecord| matches!(record.state, State::Active | State::PendingCompletion);
-        let unfinished = estate.streams.iter().filter(|record| is_unfinished(record)).count();
+        let unfinished = streams.iter().filter(|record| is_unfinished(record)).count();
         if unfinished > 0 {
             let message = format!("node {} is gone: {unfinished} unfinished recordings of it go on here", estate.node);
             self.tell_notice(None, message, "the directory is the same; nothing that was stored is sent again");
         }
-        for record in estate.streams {
+        for record in streams {
             let record = self.as_seen_here(record);
             if self.index.live(&record.path).is_some() {
                 continue; // another file has the name by now

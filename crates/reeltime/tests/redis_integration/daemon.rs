@@ -39,10 +39,15 @@ impl Site {
 
     /// A node, which watches this directory.
     pub(crate) fn start_as(&self, node: &str, dir: &str, state: &str) -> Running {
+        self.start_to(node, dir, "out", state)
+    }
+
+    /// A node, which watches this directory and uploads into that one.
+    pub(crate) fn start_to(&self, node: &str, dir: &str, to: &str, state: &str) -> Running {
         Daemon::run(env!("CARGO_BIN_EXE_reeltime"))
             .arg(self.0.path().join(dir))
             .arg("--to")
-            .arg(self.out())
+            .arg(self.0.path().join(to))
             .args(["--state", state, "--part-size", &PART.to_string()])
             .args(["--close-grace", "300ms", "--scan-interval", "1s", "--node", node])
             .env("REELTIME_FFPROBE", "/bin/false") // what is recorded here is no video

@@ -194,3 +194,16 @@ fn what_two_nodes_began_while_redis_was_away_becomes_one_recording() {
         !left.into_iter().any(|name| name.to_string_lossy().starts_with(".reeltime-"))
     });
 }
+
+#[test]
+fn a_node_with_another_destination_uploads_what_it_sees_there() {
+    let (site, redis) = (Site::new(), Redis::start());
+    let one = site.start_as("one", "rec", &redis.url());
+    let finished = site.record_whole();
+    one.wait_event_of("completed", &finished.path, DEADLINE);
+    let two = site.start_to("two", "rec", "copy", &redis.url());
+    two.wait_event_of("completed", &finished.path, DEADLINE);
+    site.assert_identical(&finished);
+    assert_eq!(testkit::digest::sha256_of(site.out().with_file_name("copy").join("a.mp4")), finished.sha256);
+    assert_eq!(Book::of(&redis).streams().len(), 2);
+}
