@@ -17,12 +17,12 @@ fn commands(redis: &Redis) -> Vec<(String, u64)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stored_part_is_one_command_and_so_is_every_other_change() {
+async fn a_stored_part_is_one_command_and_a_change_of_its_object_one_more() {
     let redis = Redis::start();
     let (store, one) = (open(&redis.url()).await, record(1));
     store.create(&one).await.unwrap();
     note(&store, &one, 1).await.unwrap();
-    assert_eq!(redis.client().calls("eval").carried_out, 2, "each script is taught once");
+    assert_eq!(redis.client().calls("eval").carried_out, 3, "each script is taught once");
     redis.client().reset_calls();
     for number in 1..=50 {
         note(&store, &one, number).await.unwrap();
@@ -33,10 +33,18 @@ async fn a_stored_part_is_one_command_and_so_is_every_other_change() {
     store.transition(State::Active, &pending).await.unwrap();
     store.forget(one.id, one.epoch).await.unwrap();
     redis.client().reset_calls();
+    store.transition(State::PendingCompletion, &moved(&one, State::Completed)).await.expect_err("it was forgotten");
+    assert_eq!(commands(&redis), [("evalsha".to_owned(), 1)]);
+    redis.client().reset_calls();
     store.create(&one).await.unwrap();
+    assert_eq!(commands(&redis), [("evalsha".to_owned(), 2)], "its object is reserved");
     store.transition(State::Active, &pending).await.unwrap();
-    store.forget(one.id, one.epoch).await.unwrap();
     assert_eq!(commands(&redis), [("evalsha".to_owned(), 3)]);
+    redis.client().reset_calls();
+    store.forget(one.id, one.epoch).await.unwrap();
+    let mut asked = commands(&redis);
+    asked.sort();
+    assert_eq!(asked, [("evalsha".to_owned(), 2), ("hgetall".to_owned(), 1)], "and given back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
