@@ -181,6 +181,9 @@ impl Supervisor {
         if !idle || self.scanned.len() < self.task.sources.len() {
             return false;
         }
+        if self.fleet.is_unsure() && self.index.unfinished_elsewhere().next().is_some() {
+            return false;
+        }
         if self.last_scan {
             return true;
         }

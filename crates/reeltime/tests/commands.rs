@@ -49,7 +49,7 @@ fn unprivileged(world: &World) -> Daemon {
     chown(world.beside(""), Some(NOBODY), Some(NOBODY)).unwrap();
     chown(world.recordings(), Some(NOBODY), Some(NOBODY)).unwrap();
     // Who has another user's file open is not to be known.
-    world.daemon_of(&wrapper).args(["--idle-timeout", "500ms"])
+    world.daemon_of(&wrapper, "test").args(["--idle-timeout", "500ms"])
 }
 
 fn set_mode(path: &Path, mode: u32) {

@@ -121,8 +121,12 @@ fn survives(world: &World, recordings: &[u64], bytes_per_second: u64, state: Sta
         daemon.restart();
     }
     println!("{}: {kills} kills, {freezes} freezes, {losses} losses, {begun} recordings", world.to());
-
     daemon.kill();
+    everything_arrived(world, begun, state);
+}
+
+/// A last run completes what is left; then every object is its recording, and nothing is left over.
+fn everything_arrived(world: &World, begun: usize, state: State) {
     let last = world.daemon().arg("--once").start();
     assert_eq!(last.wait_exit(DEADLINE).code(), Some(0), "everything is completed");
     assert_eq!(failures(&last), Vec::<String>::new());
@@ -163,6 +167,7 @@ fn kills_lose_nothing_in_a_bucket() {
 testkit::on_every_store! {
     kills_lose_nothing_with_the_state_in_redis
     kills_with_the_state_lose_nothing
+    nodes_that_go_and_come_lose_nothing
 }
 
 fn kills_lose_nothing_with_the_state_in_redis(provider: Provider) {
@@ -171,4 +176,85 @@ fn kills_lose_nothing_with_the_state_in_redis(provider: Provider) {
 
 fn kills_with_the_state_lose_nothing(provider: Provider) {
     survives(&World::at(provider), &S3, 2 * S3_PART / 3, State::Lost);
+}
+
+/// Two nodes with one directory. One after the other is killed, stopped, or frozen for longer than
+/// its lease lasts, and the other one has its recordings meanwhile.
+fn nodes_that_go_and_come_lose_nothing(provider: Provider) {
+    let world = World::at(provider);
+    let Some(redis) = world.state.redis() else { return };
+    let mut random = Random::seeded(&format!("{} two nodes", world.to()));
+    let styles = styles(S3_PART);
+    let mut begun = 0;
+    let mut begin = || {
+        let style = styles[begun % styles.len()].clone();
+        let size = S3[begun % S3.len()] * S3_PART + S3_PART / 2;
+        let path = world.path(&format!("{begun}.mp4"));
+        let recording = Synthetic::into(path, style, size).seed(begun as u64).rate(S3_PART).start();
+        begun += 1;
+        recording
+    };
+    let names = ["test", "other"];
+    let mut nodes = names.map(|name| world.node(name).args(["--tail-flush", "300ms"]).start());
+    let mut running: Vec<Recording> = S3.iter().map(|_| begin()).collect();
+    let (kills, mut takeovers) = (kills(), 0);
+    for turn in 1..=kills {
+        let has_something =
+            |name: &str| world.state.streams().iter().any(|told| told.node == name && told.state == "active");
+        let at = random.below(2) as usize;
+        let at = if has_something(names[at]) { at } else { 1 - at };
+        let (one, other) = (&nodes[at], &nodes[1 - at]);
+        let inherited = |node: &Running| {
+            node.events().iter().filter(|line| line.message().is_some_and(|text| text.contains("is gone: "))).count()
+        };
+        let before = inherited(other);
+        // What would otherwise take as long as a lease lasts.
+        let end_its_lease = || redis.client().command(&["DEL", &redis.key(&format!("node:{}", names[at]))]);
+        let is_taken = match random.below(4) {
+            0 => {
+                kill_somewhere(one, &mut random);
+                false
+            }
+            1 => {
+                one.terminate(DEADLINE);
+                true
+            }
+            2 => {
+                kill_somewhere(one, &mut random);
+                end_its_lease();
+                true
+            }
+            _ => {
+                one.process().freeze();
+                end_its_lease();
+                true
+            }
+        };
+        if is_taken {
+            // It may have completed what it had.
+            let deadline = std::time::Instant::now() + Duration::from_secs(5);
+            while inherited(other) == before && std::time::Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(20)); // between two looks at the log
+            }
+            takeovers += inherited(other) - before;
+        }
+        if one.process().exited().is_none() {
+            one.process().thaw();
+        } else {
+            nodes[at].restart();
+        }
+        if turn < kills && random.below(2) == 0 && running.len() > 2 {
+            running.pop().map(Recording::wait);
+            if kills - turn > 4 {
+                running.insert(0, begin());
+            }
+        }
+    }
+    running.drain(..).for_each(|recording| drop(recording.wait()));
+    println!("{}: {kills} turns, {takeovers} takeovers, {begun} recordings", world.to());
+    for (node, name) in nodes.iter().zip(names) {
+        node.kill();
+        redis.client().command(&["DEL", &redis.key(&format!("node:{name}"))]);
+    }
+    everything_arrived(&world, begun, State::Kept);
 }

@@ -41,9 +41,16 @@ pub(super) struct Fleet {
     node: String,
     /// The marks of the directories that are watched here.
     marks: Arc<BTreeSet<String>>,
-    /// Since when each of them is silent.
-    neighbours: BTreeMap<String, Option<Instant>>,
+    neighbours: BTreeMap<String, Neighbour>,
     asking: JoinSet<Heard>,
+}
+
+/// What is known of a node.
+#[derive(Default)]
+struct Neighbour {
+    /// It was there when it was last asked for.
+    is_alive: bool,
+    silent_since: Option<Instant>,
 }
 
 /// What was heard in one round.
@@ -62,8 +69,13 @@ impl Fleet {
     /// Has this node listened for from now on.
     pub(super) fn listen_for(&mut self, node: &str) {
         if !self.neighbours.contains_key(node) {
-            self.neighbours.insert(node.to_owned(), None);
+            self.neighbours.insert(node.to_owned(), Neighbour::default());
         }
+    }
+
+    /// Whether streams may come here soon, of nodes that are not known to be there.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.neighbours.values().any(|neighbour| !neighbour.is_alive)
     }
 
     /// What nodes have left that are gone since; waits for ever where there are none to listen for.
@@ -76,8 +88,10 @@ impl Fleet {
         }
         let Some(Ok(heard)) = self.asking.join_next().await else { return Vec::new() };
         for (node, liveness) in heard.liveness {
-            if let Some(silent_since) = self.neighbours.get_mut(&node) {
-                *silent_since = (liveness == Some(Liveness::Silent)).then(|| silent_since.unwrap_or_else(Instant::now));
+            if let Some(neighbour) = self.neighbours.get_mut(&node) {
+                let is_silent = liveness == Some(Liveness::Silent);
+                neighbour.is_alive = liveness == Some(Liveness::Alive);
+                neighbour.silent_since = is_silent.then(|| neighbour.silent_since.unwrap_or_else(Instant::now));
             }
         }
         for estate in &heard.estates {
@@ -87,8 +101,9 @@ impl Fleet {
     }
 
     fn ask(&mut self) {
-        let is_long = |since: &Option<Instant>| since.is_some_and(|since| since.elapsed() + ROUND >= SILENCE);
-        let nodes: Vec<_> = self.neighbours.iter().map(|(node, since)| (node.clone(), is_long(since))).collect();
+        let is_long =
+            |neighbour: &Neighbour| neighbour.silent_since.is_some_and(|since| since.elapsed() + ROUND >= SILENCE);
+        let nodes: Vec<_> = self.neighbours.iter().map(|(node, known)| (node.clone(), is_long(known))).collect();
         let (checkpoint, own, marks) = (Arc::clone(&self.checkpoint), self.node.clone(), Arc::clone(&self.marks));
         self.asking.spawn(async move {
             tokio::time::sleep(ROUND).await;

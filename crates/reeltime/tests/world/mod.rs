@@ -137,16 +137,21 @@ impl World {
 
     /// A reeltime that tells everything and waits for nothing.
     pub(crate) fn daemon(&self) -> Daemon {
-        self.daemon_of(Path::new(env!("CARGO_BIN_EXE_reeltime")))
+        self.node("test")
+    }
+
+    /// The same, of this name.
+    pub(crate) fn node(&self, name: &str) -> Daemon {
+        self.daemon_of(Path::new(env!("CARGO_BIN_EXE_reeltime")), name)
     }
 
     /// The same, of another program.
-    pub(crate) fn daemon_of(&self, program: &Path) -> Daemon {
+    pub(crate) fn daemon_of(&self, program: &Path, node: &str) -> Daemon {
         let daemon = Daemon::run(program)
             .arg(self.recordings())
             .args(["--to", &self.to(), "--part-size", &self.part_bytes().to_string()])
             .args(["--state", &self.state.url()])
-            .args(["--close-grace", "300ms", "--scan-interval", "1s", "--node", "test"])
+            .args(["--close-grace", "300ms", "--scan-interval", "1s", "--node", node])
             .env("REELTIME_FFPROBE", "/bin/false") // what is recorded here is mostly no video
             .env("REELTIME_TAIL_FLUSH", "off") // a flag says otherwise
             .env("REELTIME_LOG", "debug");
