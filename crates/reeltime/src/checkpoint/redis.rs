@@ -212,12 +212,10 @@ impl CheckpointStore for RedisStore {
 
     async fn create(&self, record: &StreamRecord) -> Result<(), CheckpointError> {
         self.reserve_for("create stream", record).await?;
-        let keys = [
-            self.layout.meta(record.id),
-            self.layout.parts(record.id),
-            self.layout.in_source_of(record.id, &record.source_mark),
-        ];
-        let call = scripts::CREATE.on(keys.into_iter().chain(self.layout.sets_of(record.id)));
+        let keys = [self.layout.meta(record.id), self.layout.parts(record.id)];
+        let in_source = self.layout.in_source_of(record.id, &record.source_mark);
+        let sets = self.layout.sets_of(record.id).into_iter().chain([in_source]);
+        let call = scripts::CREATE.on(keys.into_iter().chain(sets));
         let call = call.arg(record.state.as_str()).arg(place_of(record.state).to_string());
         self.change("create stream", record.id, with_record(call, record)).await
     }

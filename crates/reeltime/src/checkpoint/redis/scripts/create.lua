@@ -1,5 +1,5 @@
 -- Creates a stream; the same stream again is replaced.
--- KEYS: meta, parts, the set of its directory, and the sets in the order of the states
+-- KEYS: meta, parts, the sets in the order of the states, and the set of its directory
 -- ARGV: state, its place among the sets, epoch, number of values, values of meta..., fields that are absent...
 local found = redis.call('HMGET', KEYS[1], 'state', 'epoch', 'node')
 if found[1] and (found[1] ~= ARGV[1] or found[2] ~= ARGV[3]) then
@@ -16,6 +16,6 @@ if not found[1] then
   redis.call('DEL', KEYS[2])
 end
 local id = redis.call('HGET', KEYS[1], 'id')
-redis.call('SADD', KEYS[3], id)
-redis.call('SADD', KEYS[3 + tonumber(ARGV[2])], id)
+redis.call('SADD', KEYS[2 + tonumber(ARGV[2])], id)
+redis.call('SADD', KEYS[#KEYS], id)
 return 1
