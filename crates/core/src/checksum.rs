@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
+use crc_fast::{CrcAlgorithm, Digest};
 
 /// A CRC64NVME value.
 ///
@@ -23,10 +23,7 @@ impl Crc64Nvme {
     /// The checksum of this range followed by a range of `len` bytes with checksum `next`.
     #[must_use]
     pub fn followed_by(self, next: Self, len: u64) -> Self {
-        if len == 0 {
-            return self;
-        }
-        Self(checksum_combine(CrcAlgorithm::Crc64Nvme, self.0, next.0, len))
+        Self(product(power_of_x8(len), self.0) ^ next.0)
     }
 
     /// A running computation over bytes that come in pieces.
@@ -73,6 +70,44 @@ impl Crc64Nvme {
     }
 }
 
+// A checksum is a polynomial over GF(2), modulo that of CRC64NVME; the highest bit is the
+// coefficient of x^0. Bytes that follow multiply what was before them by x^8 each. That is some
+// thousand steps for any length, where the library's function for it takes a hundred times as many.
+
+/// The polynomial of CRC64NVME without its highest power.
+const POLYNOMIAL: u64 = 0x9a6c_9329_ac4b_c9b5;
+
+/// x^0.
+const ONE: u64 = 1 << 63;
+
+/// x^8.
+const X8: u64 = ONE >> 8;
+
+fn product(one: u64, mut other: u64) -> u64 {
+    let mut sum = 0;
+    for power in 0..u64::BITS {
+        if one & (ONE >> power) != 0 {
+            sum ^= other;
+        }
+        // Times x.
+        other = (other >> 1) ^ (POLYNOMIAL & (other & 1).wrapping_neg());
+    }
+    sum
+}
+
+/// x^8 to the power of `exponent`.
+fn power_of_x8(mut exponent: u64) -> u64 {
+    let (mut power, mut square) = (ONE, X8);
+    while exponent != 0 {
+        if exponent & 1 != 0 {
+            power = product(power, square);
+        }
+        square = product(square, square);
+        exponent >>= 1;
+    }
+    power
+}
+
 impl fmt::Debug for Crc64Nvme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -113,6 +148,17 @@ mod tests {
         assert_eq!(combined, Crc64Nvme::of(&whole));
         assert_eq!(combined.followed_by(Crc64Nvme::EMPTY, 0), combined);
         assert_eq!(Crc64Nvme::EMPTY.followed_by(Crc64Nvme::of(&whole), whole.len() as u64), combined);
+    }
+
+    #[test]
+    fn lengths_of_parts_combine_as_the_library_does_it() {
+        for len in [1, 2, 7, 8, 1 << 13, 5 << 20, (8 << 20) + 3, 5 << 30, u64::MAX] {
+            for (one, next) in [(1, 2), (u64::MAX, 0), (0xae8b_1486_0a79_9888, 77)] {
+                let combined = Crc64Nvme(one).followed_by(Crc64Nvme(next), len);
+                let theirs = crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, one, next, len);
+                assert_eq!(combined, Crc64Nvme(theirs), "{len}");
+            }
+        }
     }
 
     #[test]
