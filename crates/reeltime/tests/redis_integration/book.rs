@@ -109,7 +109,7 @@ impl<'a> Book<'a> {
     /// Everything.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let content = |key: &String| {
-            if key.contains("streams:") {
+            if key.contains("streams:") || key.ends_with(":streams") {
                 self.client.members(key)
             } else {
                 self.client.hash(key).into_iter().map(|(field, value)| format!("{field}={value}")).collect()

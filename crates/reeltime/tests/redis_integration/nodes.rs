@@ -25,6 +25,17 @@ fn presence(number: u128) -> Presence {
     }
 }
 
+pub(crate) async fn all_requests_work(store: &Store) {
+    let one = presence(1);
+    assert_eq!(store.heartbeat(&one, None, Duration::from_hours(1)).await.unwrap(), None);
+    assert_eq!(store.heartbeat(&presence(2), None, Duration::from_hours(1)).await.unwrap(), Some(one.clone()));
+    assert_eq!(store.liveness("recorder-1").await.unwrap(), Liveness::Alive);
+    let near = store.load_near("recorder-1", &["7.2.0".to_owned()]).await.unwrap();
+    assert_eq!(near.len(), 1, "{near:?}");
+    store.leave(&one).await.unwrap();
+    assert_eq!(store.nodes().await.unwrap().len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_belongs_to_one_run_until_its_lease_ends() {
     let redis = Redis::start();
