@@ -33,12 +33,22 @@ impl Site {
         self.0.path().join("out")
     }
 
+    /// Beside the directory of recordings.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
     pub(crate) fn start(&self, state: &str) -> Running {
         self.start_as("recorder-1", "rec", state)
     }
 
     /// A node, which watches this directory.
     pub(crate) fn start_as(&self, node: &str, dir: &str, state: &str) -> Running {
+        self.node(node, dir, state).start()
+    }
+
+    /// The same, before it is started.
+    pub(crate) fn node(&self, node: &str, dir: &str, state: &str) -> Daemon {
         Daemon::run(env!("CARGO_BIN_EXE_reeltime"))
             .arg(self.0.path().join(dir))
             .arg("--to")
@@ -48,7 +58,6 @@ impl Site {
             .env("REELTIME_FFPROBE", "/bin/false") // what is recorded here is no video
             .env("REELTIME_TAIL_FLUSH", "off")
             .env("REELTIME_LOG", "debug")
-            .start()
     }
 
     /// A recording of 20 parts and something, which stands still after two and a half.

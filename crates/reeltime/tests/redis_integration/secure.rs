@@ -6,7 +6,7 @@ use testkit::servers::{Redis, RedisCertificates, RedisCluster, RedisOptions, Red
 
 use crate::book::Book;
 use crate::common::record;
-use crate::{Store, nodes, eventually, note, open, outage, unusable};
+use crate::{Store, eventually, nodes, note, open, outage, unusable};
 
 const LOGIN: &str = "reeltime:p%40ss%2Fword@";
 
