@@ -41,16 +41,17 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the name `node`, waiting for a checkpoint that is away until `stop`, and for another
+    /// Takes the name `node` for directories with these marks, waiting for a checkpoint that is away until `stop`, and for another
     /// reeltime that has the name as long as it may be dead. [`CheckpointError::Held`] if it
     /// is not.
     pub async fn take(
         checkpoint: Arc<dyn CheckpointStore>,
         node: &str,
+        sources: Vec<String>,
         events: EventBus,
         stop: &CancellationToken,
     ) -> Result<Self, CheckpointError> {
-        let lease = Self { checkpoint, presence: present(node), events };
+        let lease = Self { checkpoint, presence: present(node, sources), events };
         let mut replaced = None;
         let mut held_until = None;
         let mut has_told = false;
@@ -115,7 +116,7 @@ impl Lease {
     }
 }
 
-fn present(node: &str) -> Presence {
+fn present(node: &str, sources: Vec<String>) -> Presence {
     Presence {
         node: node.to_owned(),
         incarnation: Uuid::now_v7(),
@@ -123,6 +124,7 @@ fn present(node: &str) -> Presence {
         host: crate::host::name().unwrap_or_else(|| "unknown".to_owned()),
         machine: crate::host::machine(),
         since: clock::wall(),
+        sources,
     }
 }
 

@@ -30,7 +30,7 @@ use crate::processor::{Left, Outside};
 use crate::recording::{OpenError, Recording, identity_of};
 use crate::storage::body::blocking;
 use crate::watch::scan::{Found, Seen};
-use crate::watch::{FileEvent, Selection, Watcher, mark_of};
+use crate::watch::{FileEvent, Selection, Watcher};
 use fleet::Fleet;
 use index::{Entry, Index};
 use scanning::{Report, Scanner};
@@ -45,6 +45,8 @@ const STOP_GRACE: Duration = Duration::from_secs(20);
 pub struct Task {
     /// The watched directories.
     pub sources: Vec<PathBuf>,
+    /// What tells each of them from every other directory; empty where that is not known.
+    pub marks: HashMap<PathBuf, String>,
     /// Which files are recordings.
     pub selection: Arc<Selection>,
     /// The name of this node.
@@ -74,8 +76,6 @@ pub struct Supervisor {
     /// Whose stream each of them works on.
     at_work: HashMap<tokio::task::Id, StreamId>,
     scanner: Scanner,
-    /// What tells each source from every other directory.
-    marks: HashMap<PathBuf, String>,
     /// The nodes whose streams are in these sources, too.
     fleet: Fleet,
     /// Places for streams of the backlog.
@@ -99,8 +99,7 @@ impl Supervisor {
     /// A supervisor that has not begun.
     pub fn new(task: Task, outside: Outside, readiness: Arc<Readiness>, stop: CancellationToken) -> Self {
         let scanner = Scanner::new(Arc::clone(&task.selection));
-        let marks: HashMap<_, _> = task.sources.iter().map(|source| (source.clone(), mark_of(source))).collect();
-        let fleet = Fleet::new(Arc::clone(&outside.checkpoint), task.node.clone(), marks.values().cloned());
+        let fleet = Fleet::new(Arc::clone(&outside.checkpoint), task.node.clone());
         Self {
             task,
             outside,
@@ -109,7 +108,6 @@ impl Supervisor {
             processors: JoinSet::new(),
             at_work: HashMap::new(),
             scanner,
-            marks,
             fleet,
             backlog: Arc::new(Semaphore::new(BACKLOG_AT_ONCE)),
             told: HashSet::new(),
@@ -136,8 +134,7 @@ impl Supervisor {
         let mut round = tokio::time::interval(Duration::from_secs(5));
         let is_done = loop {
             self.readiness.round();
-            if self.task.once && self.is_all_done() {
-                self.tell_of_unfinished_elsewhere();
+            if self.task.once && self.is_all_done() && self.is_all_done_elsewhere().await {
                 break true;
             }
             if self.fatal.is_some() {
@@ -159,11 +156,10 @@ impl Supervisor {
                     }
                     self.take_in(report).await;
                 }
-                estates = self.fleet.next() => {
-                    for estate in estates {
-                        self.inherit(estate).await;
-                    }
-                }
+                estates = self.fleet.next() => match estates {
+                    Ok(estates) => estates.into_iter().for_each(|estate| self.inherit(estate)),
+                    Err(error) => self.tell_unread_estates(&error),
+                },
                 _ = round.tick() => {}
             }
         };
@@ -178,10 +174,8 @@ impl Supervisor {
     /// With `once`: nothing is left, and a scan after the last completion has found nothing.
     fn is_all_done(&mut self) -> bool {
         let idle = self.index.live_count() == 0 && self.processors.is_empty() && self.scanner.is_idle();
-        if !idle || self.scanned.len() < self.task.sources.len() {
-            return false;
-        }
-        if self.fleet.is_unsure() && self.index.unfinished_elsewhere().next().is_some() {
+        // What a node has left that is gone is still to be done here.
+        if !idle || self.scanned.len() < self.task.sources.len() || !self.fleet.is_all_alive() {
             return false;
         }
         if self.last_scan {

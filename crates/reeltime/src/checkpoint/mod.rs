@@ -31,6 +31,8 @@ pub struct Presence {
     pub machine: String,
     /// When it began.
     pub since: WallTime,
+    /// The marks of the directories that it watches.
+    pub sources: Vec<String>,
 }
 
 /// A node that the checkpoint has heard of.
@@ -42,12 +44,13 @@ pub struct NodeState {
     pub alive: Option<Presence>,
 }
 
-/// Whether a node is there.
+/// Whether a node is there, in a directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Liveness {
     /// Its lease has not ended.
     Alive,
-    /// It has ended in order, and will do nothing more.
+    /// It has ended in order, or was started again without this directory, and will do nothing
+    /// more there.
     Left,
     /// It has not been heard of for longer than a lease lasts, or never.
     Silent,
@@ -141,8 +144,9 @@ pub trait CheckpointStore: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Whether a node is there. Where only one process can have the store, no other is.
-    async fn liveness(&self, _node: &str) -> Result<Liveness, CheckpointError> {
+    /// Whether a node is there, in the directory with this mark; in any if that is empty. Where only
+    /// one process can have the store, no other is.
+    async fn liveness(&self, _node: &str, _source: &str) -> Result<Liveness, CheckpointError> {
         Ok(Liveness::Left)
     }
 

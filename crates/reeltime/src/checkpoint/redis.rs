@@ -173,8 +173,8 @@ impl CheckpointStore for RedisStore {
         self.end_lease(presence).await.map_err(|failure| failure.of("end the lease of this node", &self.location))
     }
 
-    async fn liveness(&self, node: &str) -> Result<Liveness, CheckpointError> {
-        self.liveness_of(node).await.map_err(|failure| failure.of("look for a node", &self.location))
+    async fn liveness(&self, node: &str, source: &str) -> Result<Liveness, CheckpointError> {
+        self.liveness_of(node, source).await.map_err(|failure| failure.of("look for a node", &self.location))
     }
 
     async fn nodes(&self) -> Result<Vec<NodeState>, CheckpointError> {

@@ -1,5 +1,6 @@
 //! `reeltime run`: watches directories and uploads what is recorded there.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use crate::supervisor::{self, Ended, Supervisor};
 use crate::telemetry::{self, metrics::Metrics};
 use crate::uplink::Uplink;
 use crate::view::Board;
-use crate::watch::{Selection, WatchOptions, Watcher};
+use crate::watch::{Selection, WatchOptions, Watcher, mark_of};
 
 /// Watch directories and upload recordings while they are written
 ///
@@ -164,9 +165,12 @@ pub async fn supervise(
     let (watcher, events) = Watcher::start(config.dirs.clone(), options, outside.events.clone())
         .await
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
-    let lease = Lease::take(Arc::clone(&outside.checkpoint), &config.node, outside.events.clone(), &stop).await;
+    let Config { node, dirs: sources, once, .. } = config;
+    let marks: HashMap<_, _> = sources.iter().map(|source| (source.clone(), mark_of(source))).collect();
+    let watched = marks.values().filter(|mark| !mark.is_empty()).cloned().collect();
+    let lease = Lease::take(Arc::clone(&outside.checkpoint), &node, watched, outside.events.clone(), &stop).await;
     let lease = lease.map_err(|error| checkpoint_failure(&error))?;
-    let task = supervisor::Task { sources: config.dirs, selection, node: config.node, plan, once: config.once };
+    let task = supervisor::Task { sources, marks, selection, node, plan, once };
     let work = Supervisor::new(task, outside, readiness, stop.clone()).run(watcher, events);
     tokio::pin!(work);
     let ended = tokio::select! {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reeltime_core::{PartTable, StreamRecord};
+use reeltime_core::{PartTable, State, StreamRecord};
 
 use super::Outside;
 use crate::checkpoint::CheckpointError;
@@ -11,21 +11,38 @@ use crate::events::{Event, Side, What};
 pub(super) const HINT: &str =
     "the checkpoint is written as soon as it can be; recordings go on being uploaded meanwhile";
 
-/// Creates a stream in the checkpoint that has ended already, however long that takes.
+/// Creates a stream in the checkpoint that has failed, however long that takes. One that it has
+/// as unfinished, under another name, has failed, too.
 pub(crate) async fn create(outside: &Outside, record: &StreamRecord) {
     let mut backoff = Backoff::default();
     loop {
         match outside.checkpoint.create(record).await {
-            Ok(()) | Err(CheckpointError::Stale { .. } | CheckpointError::Held { .. }) => return,
+            Ok(()) | Err(CheckpointError::Held { .. }) => return,
+            Err(CheckpointError::Stale { .. }) => match end(outside, record).await {
+                Ok(()) => return,
+                Err(error) => retrying(outside, record, &error),
+            },
             Err(error) => retrying(outside, record, &error),
         }
         backoff.wait().await;
     }
 }
 
+/// Makes an unfinished stream of this node what `record` says.
+async fn end(outside: &Outside, record: &StreamRecord) -> Result<(), CheckpointError> {
+    let Some(found) = outside.checkpoint.find(record.id).await? else { return Ok(()) };
+    if found.node != record.node || matches!(found.state, State::Completed | State::Failed) {
+        return Ok(());
+    }
+    match outside.checkpoint.transition(found.state, &StreamRecord { epoch: found.epoch, ..record.clone() }).await {
+        Err(CheckpointError::Stale { .. }) => Ok(()), // another owner has it
+        ended => ended,
+    }
+}
+
 /// Makes this process the owner of a stream of its node, however long that takes: whoever had it
 /// before, and may only be frozen, cannot write any more. `record` becomes what the checkpoint
-/// has, but for the path. `false` if the stream is another node's, or is not there any more.
+/// has, but for its names here. `false` if the stream is another node's, or is not there any more.
 pub(crate) async fn claim(outside: &Outside, record: &mut StreamRecord) -> bool {
     let mut backoff = Backoff::default();
     loop {
@@ -37,7 +54,8 @@ pub(crate) async fn claim(outside: &Outside, record: &mut StreamRecord) -> bool 
             // Another one was faster, or the answer to an earlier attempt got lost.
             Err(CheckpointError::Stale { .. }) => match outside.checkpoint.find(record.id).await {
                 Ok(Some(found)) if found.node == record.node => {
-                    *record = StreamRecord { path: std::mem::take(&mut record.path), ..found };
+                    let (source, path) = (std::mem::take(&mut record.source), std::mem::take(&mut record.path));
+                    *record = StreamRecord { source, path, ..found };
                     continue;
                 }
                 Ok(_) => return false,

@@ -4,7 +4,8 @@
 //! Of a stream that another node has, this one knows the file, and leaves it alone as long as
 //! that node is there. When it has left, or has been silent for longer than its lease, its
 //! streams go on here: all that lie in directories which are watched here too, the same ones by
-//! their marks. Of several nodes that try, the epoch lets one.
+//! their marks. The same if it was started again without that directory. Of several nodes that
+//! try, the epoch lets one.
 //!
 //! A checkpoint that was away may have let leases end that nobody could renew. So silence counts
 //! only when it has been heard for a while.
@@ -22,16 +23,33 @@ use crate::checkpoint::{CheckpointError, CheckpointStore, Liveness};
 /// From one question to the next.
 const ROUND: Duration = Duration::from_secs(1);
 
+/// The same, when what nodes have left could not be read.
+const ROUND_IN_TROUBLE: Duration = Duration::from_secs(8);
+
 /// A node that did not renew its lease in this time, with the checkpoint there, is dead.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// What a node that is gone has left.
+/// What a node that is gone has left in a directory.
 #[derive(Debug)]
 pub(super) struct Estate {
     /// Its name.
     pub(super) node: String,
-    /// Its streams in directories that are watched here.
+    /// The mark of the directory.
+    pub(super) source: String,
+    /// Its streams there.
     pub(super) streams: Vec<StreamRecord>,
+}
+
+/// A node, and the mark of a directory in which it has streams.
+type Neighbour = (String, String);
+
+/// What is known of a neighbour.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    /// Nothing yet, or it could not be asked for.
+    None,
+    OfLife,
+    SilentSince(Instant),
 }
 
 /// Listens for the nodes whose streams are known here.
@@ -39,105 +57,108 @@ pub(super) struct Fleet {
     checkpoint: Arc<dyn CheckpointStore>,
     /// The name of this one.
     node: String,
-    /// The marks of the directories that are watched here.
-    marks: Arc<BTreeSet<String>>,
-    neighbours: BTreeMap<String, Neighbour>,
+    neighbours: BTreeMap<Neighbour, Sign>,
     asking: JoinSet<Heard>,
-}
-
-/// What is known of a node.
-#[derive(Default)]
-struct Neighbour {
-    /// It was there when it was last asked for.
-    is_alive: bool,
-    silent_since: Option<Instant>,
+    /// What nodes have left could not be read.
+    in_trouble: bool,
 }
 
 /// What was heard in one round.
-#[derive(Default)]
 struct Heard {
-    liveness: Vec<(String, Option<Liveness>)>,
-    estates: Vec<Estate>,
+    /// `None` of one that could not be asked for.
+    liveness: Vec<(Neighbour, Option<Liveness>)>,
+    estates: Result<Vec<Estate>, CheckpointError>,
 }
 
 impl Fleet {
-    pub(super) fn new(checkpoint: Arc<dyn CheckpointStore>, node: String, marks: impl Iterator<Item = String>) -> Self {
-        let marks = Arc::new(marks.filter(|mark| !mark.is_empty()).collect());
-        Self { checkpoint, node, marks, neighbours: BTreeMap::new(), asking: JoinSet::new() }
+    pub(super) fn new(checkpoint: Arc<dyn CheckpointStore>, node: String) -> Self {
+        Self { checkpoint, node, neighbours: BTreeMap::new(), asking: JoinSet::new(), in_trouble: false }
     }
 
-    /// Has this node listened for from now on.
-    pub(super) fn listen_for(&mut self, node: &str) {
-        if !self.neighbours.contains_key(node) {
-            self.neighbours.insert(node.to_owned(), Neighbour::default());
-        }
+    /// Has the node of this stream listened for from now on, where it is.
+    pub(super) fn listen_for(&mut self, stream: &StreamRecord) {
+        self.neighbours.entry((stream.node.clone(), stream.source_mark.clone())).or_insert(Sign::None);
     }
 
-    /// Whether streams may come here soon, of nodes that are not known to be there.
-    pub(super) fn is_unsure(&self) -> bool {
-        self.neighbours.values().any(|neighbour| !neighbour.is_alive)
+    /// Whether all nodes whose streams are known here are there.
+    pub(super) fn is_all_alive(&self) -> bool {
+        self.neighbours.values().all(|sign| *sign == Sign::OfLife)
     }
 
     /// What nodes have left that are gone since; waits for ever where there are none to listen for.
-    pub(super) async fn next(&mut self) -> Vec<Estate> {
+    pub(super) async fn next(&mut self) -> Result<Vec<Estate>, CheckpointError> {
         if self.asking.is_empty() {
             if self.neighbours.is_empty() {
                 return std::future::pending().await;
             }
             self.ask();
         }
-        let Some(Ok(heard)) = self.asking.join_next().await else { return Vec::new() };
-        for (node, liveness) in heard.liveness {
-            if let Some(neighbour) = self.neighbours.get_mut(&node) {
-                let is_silent = liveness == Some(Liveness::Silent);
-                neighbour.is_alive = liveness == Some(Liveness::Alive);
-                neighbour.silent_since = is_silent.then(|| neighbour.silent_since.unwrap_or_else(Instant::now));
+        let Some(Ok(heard)) = self.asking.join_next().await else { return Ok(Vec::new()) };
+        for (neighbour, liveness) in heard.liveness {
+            if let Some(sign) = self.neighbours.get_mut(&neighbour) {
+                *sign = sign.after(liveness);
             }
         }
-        for estate in &heard.estates {
-            self.neighbours.remove(&estate.node);
+        self.in_trouble = heard.estates.is_err();
+        let estates = heard.estates?;
+        for estate in &estates {
+            self.neighbours.remove(&(estate.node.clone(), estate.source.clone()));
         }
-        heard.estates
+        Ok(estates)
     }
 
     fn ask(&mut self) {
-        let is_long =
-            |neighbour: &Neighbour| neighbour.silent_since.is_some_and(|since| since.elapsed() + ROUND >= SILENCE);
-        let nodes: Vec<_> = self.neighbours.iter().map(|(node, known)| (node.clone(), is_long(known))).collect();
-        let (checkpoint, own, marks) = (Arc::clone(&self.checkpoint), self.node.clone(), Arc::clone(&self.marks));
+        let signs = self.neighbours.iter();
+        let neighbours: Vec<_> = signs.map(|(neighbour, sign)| (neighbour.clone(), sign.is_long_silence())).collect();
+        let (checkpoint, own) = (Arc::clone(&self.checkpoint), self.node.clone());
+        let pause = if self.in_trouble { ROUND_IN_TROUBLE } else { ROUND };
         self.asking.spawn(async move {
-            tokio::time::sleep(ROUND).await;
-            let mut heard = Heard::default();
-            let mut gone = Vec::new();
-            for (node, is_silent_for_long) in nodes {
+            tokio::time::sleep(pause).await;
+            let (mut liveness, mut gone) = (Vec::new(), Vec::new());
+            for (neighbour, is_silent_for_long) in neighbours {
+                let (node, source) = &neighbour;
                 // One that cannot be asked for now is asked for again, and that is told elsewhere.
-                let liveness = checkpoint.liveness(&node).await.ok();
-                if liveness == Some(Liveness::Left) || liveness == Some(Liveness::Silent) && is_silent_for_long {
-                    gone.push(node.clone());
+                let heard = checkpoint.liveness(node, source).await.ok();
+                if heard == Some(Liveness::Left) || heard == Some(Liveness::Silent) && is_silent_for_long {
+                    gone.push(neighbour.clone());
                 }
-                heard.liveness.push((node, liveness));
+                liveness.push((neighbour, heard));
             }
-            if !gone.is_empty() {
-                heard.estates = estates(&*checkpoint, &own, &marks, gone).await.unwrap_or_default(); // asked again
-            }
-            heard
+            let estates = if gone.is_empty() { Ok(Vec::new()) } else { estates(&*checkpoint, &own, gone).await };
+            Heard { liveness, estates }
         });
     }
 }
 
-/// What these nodes have left.
+impl Sign {
+    fn after(self, heard: Option<Liveness>) -> Self {
+        match (heard, self) {
+            (Some(Liveness::Alive), _) => Self::OfLife,
+            (Some(Liveness::Silent), Self::SilentSince(since)) => Self::SilentSince(since),
+            (Some(Liveness::Silent), _) => Self::SilentSince(Instant::now()),
+            (Some(Liveness::Left) | None, _) => Self::None,
+        }
+    }
+
+    /// Whether it will have been silent for long enough when it is asked for next.
+    fn is_long_silence(self) -> bool {
+        matches!(self, Self::SilentSince(since) if since.elapsed() + ROUND >= SILENCE)
+    }
+}
+
+/// What these have left.
 async fn estates(
     checkpoint: &dyn CheckpointStore,
-    node: &str,
-    marks: &BTreeSet<String>,
-    gone: Vec<String>,
+    own: &str,
+    gone: Vec<Neighbour>,
 ) -> Result<Vec<Estate>, CheckpointError> {
-    let mut estates: Vec<_> = gone.into_iter().map(|node| Estate { node, streams: Vec::new() }).collect();
-    let marks: Vec<_> = marks.iter().cloned().collect();
-    for record in checkpoint.load_near(node, &marks).await? {
-        if marks.contains(&record.source_mark)
-            && let Some(estate) = estates.iter_mut().find(|estate| estate.node == record.node)
-        {
+    let sources: BTreeSet<_> = gone.iter().map(|(_, source)| source.clone()).collect();
+    let sources: Vec<_> = sources.into_iter().collect();
+    let mut estates: Vec<_> =
+        gone.into_iter().map(|(node, source)| Estate { node, source, streams: Vec::new() }).collect();
+    for record in checkpoint.load_near(own, &sources).await? {
+        let is_of = |estate: &&mut Estate| estate.node == record.node && estate.source == record.source_mark;
+        if let Some(estate) = estates.iter_mut().find(is_of) {
             estate.streams.push(record);
         }
     }

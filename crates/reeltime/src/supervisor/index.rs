@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use reeltime_core::{FileVersion, Input, ObjectKey, Reason, State, StreamId, StreamRecord};
 use tokio::sync::mpsc;
@@ -25,7 +26,9 @@ pub(super) enum Entry {
     Elsewhere {
         /// The stream.
         id: StreamId,
-        /// Its object was there when that node was last heard of.
+        /// That node.
+        node: Arc<str>,
+        /// It was completed when that node was last heard of, or its failure was told.
         is_over: bool,
     },
     /// It was given up, with this version of the file; `None`: to be tried again.
@@ -104,9 +107,26 @@ impl Index {
     }
 
     /// The recordings that another node is at work on.
-    pub(super) fn unfinished_elsewhere(&self) -> impl Iterator<Item = &Path> {
-        let unfinished = |entry: &Entry| matches!(entry, Entry::Elsewhere { is_over: false, .. });
-        self.entries.iter().filter(move |(_, entry)| unfinished(entry)).map(|(path, _)| path.as_path())
+    pub(super) fn unfinished_elsewhere(&self) -> impl Iterator<Item = (&Path, StreamId)> {
+        self.entries.iter().filter_map(|(path, entry)| match entry {
+            Entry::Elsewhere { id, is_over: false, .. } => Some((path.as_path(), *id)),
+            _ => None,
+        })
+    }
+
+    /// What another node had to do with this recording has come to its end.
+    pub(super) fn is_over_elsewhere(&mut self, path: &Path) {
+        if let Some(Entry::Elsewhere { is_over, .. }) = self.entries.get_mut(path) {
+            *is_over = true;
+        }
+    }
+
+    /// Nothing in this source is that node's any more.
+    pub(super) fn disown(&mut self, gone: &str, source: &Path) {
+        let is_theirs = |path: &Path, entry: &Entry| {
+            matches!(entry, Entry::Elsewhere { node, .. } if **node == *gone) && path.starts_with(source)
+        };
+        self.entries.retain(|path, entry| !is_theirs(path, entry));
     }
 
     /// The path of a stream that is worked on, as the supervisor knows it: its processor may

@@ -36,6 +36,19 @@ impl Supervisor {
             let theirs = records.extract_if(.., |record| record.node != self.task.node).collect();
             self.leave_to_others(theirs);
         }
+        for record in self.take_up(records) {
+            elsewhere += u64::from(matches!(record.state, State::Active | State::PendingCompletion));
+        }
+        if elsewhere > 0 {
+            let message = format!("{elsewhere} unfinished recordings are below directories that are not watched now");
+            self.tell_notice(None, message, "they go on when reeltime is started with their directories");
+        }
+        Ok(())
+    }
+
+    /// Takes up streams of this node, or of one that is gone; answers those whose directories are
+    /// not watched.
+    pub(super) fn take_up(&mut self, mut records: Vec<StreamRecord>) -> Vec<StreamRecord> {
         // Of a path the newest counts, what is completed before what has failed, and what is
         // unfinished before both. A temp name comes last: whether its final name is free is
         // known by then.
@@ -44,11 +57,8 @@ impl Supervisor {
             let temp = unfinished && temp_suffix_of(&record.path, &self.outside.temp_suffixes).is_some();
             (unfinished, temp, record.state == State::Completed, record.completed_at, record.id)
         });
+        let elsewhere = records.extract_if(.., |record| !self.task.sources.contains(&record.source)).collect();
         for record in records {
-            if !self.task.sources.contains(&record.source) {
-                elsewhere += u64::from(matches!(record.state, State::Active | State::PendingCompletion));
-                continue;
-            }
             match record.state {
                 State::Completed => {
                     let mut entry = Entry::of_ended(&record);
@@ -67,17 +77,13 @@ impl Supervisor {
                 State::Active | State::PendingCompletion => self.go_on(record),
             }
         }
-        if elsewhere > 0 {
-            let message = format!("{elsewhere} unfinished recordings are below directories that are not watched now");
-            self.tell_notice(None, message, "they go on when reeltime is started with their directories");
-        }
-        Ok(())
+        elsewhere
     }
 
     /// What the checkpoint knows. One that is away is waited for: what to do is in it.
     async fn records(&self) -> Result<Vec<StreamRecord>, CheckpointError> {
         let mut has_told = false;
-        let marks: Vec<_> = self.marks.values().filter(|mark| !mark.is_empty()).cloned().collect();
+        let marks: Vec<_> = self.task.marks.values().filter(|mark| !mark.is_empty()).cloned().collect();
         loop {
             match self.outside.checkpoint.load_near(&self.task.node, &marks).await {
                 Err(error @ CheckpointError::Outage { .. }) => {
@@ -173,11 +179,9 @@ impl Supervisor {
         }
         match self.outside.checkpoint.find(id).await {
             Ok(Some(record)) if !self.may_have(&record).await => self.leave_to(&record, found.path),
-            Ok(Some(mut record)) => {
-                record.node.clone_from(&self.task.node);
+            Ok(Some(record)) => {
                 self.last_scan = false;
-                record.path = found.path;
-                self.spawn_known(record, None, Duration::ZERO);
+                self.spawn_at(StreamRecord { node: self.task.node.clone(), ..record }, &found.path, Duration::ZERO);
             }
             Ok(None) => {
                 self.index.remove(&found.path);
@@ -205,11 +209,7 @@ impl Supervisor {
                 self.fatal = Some(CheckpointError::Held { what, holder });
             }
             Ok(Some(known)) if known.node != self.task.node => self.leave_to(&known, path.to_owned()),
-            Ok(Some(mut known)) => {
-                let first = if known.path == path { None } else { self.new_name(&known.path, path) };
-                path.clone_into(&mut known.path);
-                self.spawn_known(known, first, REST);
-            }
+            Ok(Some(known)) => self.spawn_at(known, path, REST),
             // The checkpoint has lost it, or was never told; the store may know.
             Ok(None) => {
                 if let Some((source, key)) = self.recording_at(path)
@@ -239,6 +239,15 @@ impl Supervisor {
         let is_temp = |path: &Path| temp_suffix_of(path, &self.outside.temp_suffixes).is_some();
         let (temp_name, final_name) = (is_temp(to), is_temp(from) && !is_temp(to));
         Some(Input::Renamed { path: to.to_owned(), key, temp_name, final_name })
+    }
+
+    /// A stream whose file is here now. One that the checkpoint has under another name, and so
+    /// perhaps with another key, is told of its name.
+    fn spawn_at(&mut self, record: StreamRecord, path: &Path, rest: Duration) {
+        let mut record = self.as_seen_here(record);
+        let first = if record.path == path { None } else { self.new_name(&record.path, path) };
+        path.clone_into(&mut record.path);
+        self.spawn_known(record, first, rest);
     }
 
     /// `rest`: how long to wait before the work begins.
@@ -322,6 +331,10 @@ impl Supervisor {
                 let id = *id;
                 self.rename_completed(id, &source, from, to, &key).await;
             }
+            Some(Entry::Elsewhere { .. }) if from.symlink_metadata().is_err() => {
+                self.index.remove(from); // it is that node's under its new name, too
+                self.look(to).await;
+            }
             _ => self.look(to).await,
         }
     }
@@ -365,7 +378,8 @@ impl Supervisor {
             Ok(Some(record)) if record.key == *key && record.state == State::Completed => record,
             _ => return self.look(to).await,
         };
-        let renamed = StreamRecord { path: to.to_owned(), source: source.to_owned(), ..record };
+        let (path, source_mark) = (to.to_owned(), self.mark(source));
+        let renamed = StreamRecord { path, source: source.to_owned(), source_mark, ..record };
         match self.outside.checkpoint.transition(State::Completed, &renamed).await {
             Ok(()) => {
                 if self.index.get(from).is_some_and(|entry| entry.id() == id) {
@@ -387,8 +401,8 @@ impl Supervisor {
 
     async fn forget(&self, id: StreamId) {
         let forgotten = match self.outside.checkpoint.find(id).await {
-            Ok(Some(record)) => self.outside.checkpoint.forget(id, record.epoch).await,
-            Ok(None) => Ok(()),
+            Ok(Some(record)) if self.may_have(&record).await => self.outside.checkpoint.forget(id, record.epoch).await,
+            Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
         if let Err(error) = forgotten {

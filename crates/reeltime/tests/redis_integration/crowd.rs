@@ -73,7 +73,7 @@ async fn many_streams_from_several_connections_lose_no_update_and_are_in_one_set
     let book = Book::of(&redis);
     assert_eq!(book.faults(), Vec::<String>::new());
     assert_eq!(redis.client().members("reeltime:streams:completed").len(), STREAMS as usize);
-    assert_eq!(book.keys().len(), 3 + 2 * STREAMS as usize);
+    assert_eq!(book.keys().len(), 3 + 2 * STREAMS as usize, "their set, their directory and their objects");
     for number in 1..=STREAMS {
         let id = record(number).id;
         assert_eq!(book.parts(id).keys().copied().collect::<Vec<_>>(), (1..=PARTS).collect::<Vec<_>>());

@@ -33,6 +33,11 @@ impl Site {
         self.0.path().join("out")
     }
 
+    /// Beside the directory of recordings.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
     pub(crate) fn start(&self, state: &str) -> Running {
         self.start_as("recorder-1", "rec", state)
     }
@@ -44,6 +49,11 @@ impl Site {
 
     /// A node, which watches this directory and uploads into that one.
     pub(crate) fn start_to(&self, node: &str, dir: &str, to: &str, state: &str) -> Running {
+        self.node(node, dir, to, state).start()
+    }
+
+    /// The same, before it is started.
+    pub(crate) fn node(&self, node: &str, dir: &str, to: &str, state: &str) -> Daemon {
         Daemon::run(env!("CARGO_BIN_EXE_reeltime"))
             .arg(self.0.path().join(dir))
             .arg("--to")
@@ -53,7 +63,6 @@ impl Site {
             .env("REELTIME_FFPROBE", "/bin/false") // what is recorded here is no video
             .env("REELTIME_TAIL_FLUSH", "off")
             .env("REELTIME_LOG", "debug")
-            .start()
     }
 
     /// A recording of 20 parts and something, which stands still after two and a half.

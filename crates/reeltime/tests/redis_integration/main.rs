@@ -11,6 +11,7 @@ mod common;
 mod crowd;
 mod daemon;
 mod failovers;
+mod heirs;
 mod life;
 mod nodes;
 mod objects;

@@ -22,7 +22,19 @@ fn presence(number: u128) -> Presence {
         host: "studio".to_owned(),
         machine: "boot 1".to_owned(),
         since: WallTime(1_767_225_600_000),
+        sources: vec!["6.2.0".to_owned(), "7.2.0".to_owned()],
     }
+}
+
+pub(crate) async fn all_requests_work(store: &Store) {
+    let one = presence(1);
+    assert_eq!(store.heartbeat(&one, None, Duration::from_hours(1)).await.unwrap(), None);
+    assert_eq!(store.heartbeat(&presence(2), None, Duration::from_hours(1)).await.unwrap(), Some(one.clone()));
+    assert_eq!(store.liveness("recorder-1", "7.2.0").await.unwrap(), Liveness::Alive);
+    let near = store.load_near("recorder-1", &["7.2.0".to_owned()]).await.unwrap();
+    assert_eq!(near.len(), 1, "{near:?}");
+    store.leave(&one).await.unwrap();
+    assert_eq!(store.nodes().await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,17 +64,23 @@ async fn a_name_belongs_to_one_run_until_its_lease_ends() {
     store.leave(&other).await.unwrap();
     let left: Vec<_> = client.hash(NODE).into_keys().collect();
     assert_eq!((left, store.nodes().await.unwrap()[0].alive.clone()), (vec!["left_at_ms".to_owned()], None));
-    assert_eq!(store.liveness("recorder-1").await.unwrap(), Liveness::Left);
+    assert_eq!(store.liveness("recorder-1", "7.2.0").await.unwrap(), Liveness::Left);
 
     store.heartbeat(&one, None, long).await.unwrap();
-    assert_eq!(store.liveness("recorder-1").await.unwrap(), Liveness::Alive);
+    assert_eq!(store.liveness("recorder-1", "7.2.0").await.unwrap(), Liveness::Alive);
+    assert_eq!(store.liveness("recorder-1", "").await.unwrap(), Liveness::Alive);
+    assert_eq!(
+        store.liveness("recorder-1", "8.2.0").await.unwrap(),
+        Liveness::Left,
+        "a directory that it does not watch"
+    );
     store.heartbeat(&one, None, Duration::from_millis(1)).await.unwrap();
     let deadline = Instant::now() + DEADLINE;
     while store.nodes().await.unwrap()[0].alive.is_some() {
         assert!(Instant::now() < deadline, "the lease ends");
         tokio::time::sleep(Duration::from_millis(1)).await; // between two looks
     }
-    assert_eq!(store.liveness("recorder-1").await.unwrap(), Liveness::Silent);
+    assert_eq!(store.liveness("recorder-1", "7.2.0").await.unwrap(), Liveness::Silent);
     assert_eq!(store.heartbeat(&other, None, long).await.unwrap(), None, "the name is free");
 }
 

@@ -11,9 +11,10 @@ use crate::book::Book;
 use crate::common::{moved, record};
 use crate::{Answer, Store, open, outage};
 
-/// A stream of node `recorder-2` that is to become the same object as the first.
+/// A stream of node `recorder-2`, in another directory, that is to become the same object as the
+/// first.
 fn rival() -> StreamRecord {
-    StreamRecord { node: "recorder-2".to_owned(), key: record(1).key, ..record(2) }
+    StreamRecord { node: "recorder-2".to_owned(), source_mark: "8.2.0".to_owned(), key: record(1).key, ..record(2) }
 }
 
 #[track_caller]
@@ -32,6 +33,7 @@ async fn say_alive(store: &Store, node: &str) {
         host: "studio".to_owned(),
         machine: String::new(),
         since: WallTime(0),
+        sources: vec!["7.2.0".to_owned()],
     };
     assert_eq!(store.heartbeat(&presence, None, Duration::from_hours(1)).await.unwrap(), None);
 }
@@ -76,6 +78,28 @@ async fn an_object_belongs_to_one_stream_of_all_nodes() {
 async fn an_object_belongs_to_one_stream_of_all_nodes_in_a_cluster() {
     let cluster = RedisCluster::start();
     belongs_to_one(&open(&cluster.url()).await, &Book::of_cluster(&cluster)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_is_used_again_in_its_directory_when_the_node_that_completed_it_is_gone() {
+    let redis = Redis::start();
+    let (store, one) = (open(&redis.url()).await, record(1));
+    say_alive(&store, "recorder-1").await;
+    store.create(&one).await.unwrap();
+    let again = StreamRecord { source_mark: one.source_mark.clone(), ..rival() };
+    let the_same_file = StreamRecord { path: one.path.clone(), ..again.clone() };
+    redis.client().command(&["DEL", "reeltime:node:recorder-1"]);
+    taken_by(store.create(&again).await, &one); // it is unfinished
+
+    say_alive(&store, "recorder-1").await;
+    let completed = moved(&one, State::Completed);
+    store.transition(State::Active, &moved(&one, State::PendingCompletion)).await.unwrap();
+    store.transition(State::PendingCompletion, &completed).await.unwrap();
+    taken_by(store.create(&again).await, &completed); // its node sees the new one, too
+    redis.client().command(&["DEL", "reeltime:node:recorder-1"]);
+    taken_by(store.create(&the_same_file).await, &completed);
+    taken_by(store.create(&rival()).await, &completed);
+    store.create(&again).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use testkit::servers::{Redis, RedisCertificates, RedisCluster, RedisOptions, Red
 
 use crate::book::Book;
 use crate::common::record;
-use crate::{Store, eventually, note, open, outage, unusable};
+use crate::{Store, eventually, nodes, note, open, outage, unusable};
 
 const LOGIN: &str = "reeltime:p%40ss%2Fword@";
 
@@ -32,7 +32,9 @@ async fn all_requests_work(store: &Store) {
     assert_eq!(store.find(record(1).id).await.unwrap(), Some(record(1)));
     assert_eq!(store.load_parts(record(1).id, 1).await.unwrap().iter().count(), 1);
     store.create(&record(2)).await.unwrap();
-    store.forget(record(2).id, 3).await.unwrap();
+    assert_eq!(store.claim(record(2).id, 3, "recorder-1").await.unwrap(), 4);
+    store.forget(record(2).id, 4).await.unwrap();
+    nodes::all_requests_work(store).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,7 +57,7 @@ async fn another_database_is_another_place() {
     let store = open(&with_login(&format!("{}/5", redis.url()), &certificates.ca())).await;
     all_requests_work(&store).await;
     assert_eq!(Book::of(&redis).keys(), [].into(), "nothing is in database 0");
-    assert!(redis.client().command(&["INFO", "keyspace"]).text().contains("db5:keys=5"));
+    assert!(redis.client().command(&["INFO", "keyspace"]).text().contains("db5:keys=8"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,7 +81,7 @@ async fn an_encrypted_cluster_with_a_login_works() {
     let cluster = RedisCluster::start_as(&options);
     let store = open(&with_login(&cluster.url(), &certificates.ca())).await;
     all_requests_work(&store).await;
-    assert_eq!(cluster.keys("*").values().map(std::collections::BTreeSet::len).sum::<usize>(), 5);
+    assert_eq!(cluster.keys("*").values().map(std::collections::BTreeSet::len).sum::<usize>(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

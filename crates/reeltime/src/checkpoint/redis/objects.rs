@@ -6,11 +6,13 @@
 //!
 //! A stream says so before it is created, in another slot of a cluster. So the word of one that
 //! is not there yet counts as long as its node may be about to create it, and no longer. One
-//! that has failed, or has become another object, has no claim any more.
+//! that has failed, or has become another object, has no claim any more; nor has one that is
+//! completed, whose node is gone, and whose name in that directory is used again.
 
+use std::path::Path;
 use std::time::Duration;
 
-use redis::{Value, cmd};
+use redis::Value;
 use reeltime_core::{State, StreamId, StreamRecord};
 
 use super::failure::Failure;
@@ -72,10 +74,14 @@ impl RedisStore {
         Ok(match self.find_one(id).await? {
             Some(other) => {
                 let is_another_object = object_of(&other) != object_of(record);
-                let is_void = other.state == State::Failed || is_another_object || other.node == record.node;
+                let is_void = other.state == State::Failed
+                    || is_another_object
+                    || other.node == record.node
+                    || is_followed_by(&other, record)
+                        && self.liveness_of(&other.node, &other.source_mark).await? != Liveness::Alive;
                 if is_void { Holder::Void } else { Holder::Rightful(Box::new(other)) }
             }
-            None if node != record.node && self.liveness_of(node).await? == Liveness::Alive => Holder::NotThereYet,
+            None if node != record.node && self.liveness_of(node, "").await? == Liveness::Alive => Holder::NotThereYet,
             None => Holder::Void,
         })
     }
@@ -86,18 +92,14 @@ impl RedisStore {
         let call = scripts::RELEASE.on([self.layout.objects(&object)]).arg(object).arg(record.id.to_string());
         self.link.call(&call).await.map(drop)
     }
+}
 
-    /// Whether a node is alive.
-    pub(super) async fn liveness_of(&self, node: &str) -> Result<Liveness, Failure> {
-        let key = self.layout.node(node);
-        let said: (Option<String>, Option<String>) =
-            self.link.command(cmd("HMGET").arg(&key).arg("incarnation").arg("left_at_ms")).await?;
-        Ok(match said {
-            (Some(_), _) => Liveness::Alive,
-            (None, Some(_)) => Liveness::Left,
-            (None, None) => Liveness::Silent,
-        })
-    }
+/// Whether a recording is a later one of the same directory, under another name: a temp name.
+/// Under the same name it is the stream's own file.
+fn is_followed_by(completed: &StreamRecord, record: &StreamRecord) -> bool {
+    let is_same_directory = !record.source_mark.is_empty() && completed.source_mark == record.source_mark;
+    let name = |record: &StreamRecord| record.path.strip_prefix(&record.source).ok().map(Path::to_owned);
+    completed.state == State::Completed && is_same_directory && name(completed) != name(record)
 }
 
 /// The name of an object, among all of all destinations. As text: Redis repeats it in errors.

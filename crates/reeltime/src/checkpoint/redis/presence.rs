@@ -1,8 +1,8 @@
 //! The nodes of a fleet, each with its lease.
 //!
 //! Set `nodes` has the names of all that have ever been there. Hash `node:NAME` says who has the
-//! name now; it expires with the lease, and is renewed before that. Of a node that has left it
-//! says when.
+//! name now, and which directories it watches; it expires with the lease, and is renewed before that.
+//! Of a node that has left it says when.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::{RedisStore, scripts};
-use crate::checkpoint::{NodeState, Presence};
+use crate::checkpoint::{Liveness, NodeState, Presence};
 
 impl RedisStore {
     pub(super) async fn say_alive(
@@ -46,6 +46,21 @@ impl RedisStore {
         self.link.call(&call).await.map(drop)
     }
 
+    /// Whether a node is there, in the directory with this mark; in any if that is empty.
+    pub(super) async fn liveness_of(&self, node: &str, source: &str) -> Result<Liveness, Failure> {
+        let fields = ["incarnation", "left_at_ms", "sources"];
+        let said: (Option<String>, Option<String>, Option<String>) =
+            self.link.command(cmd("HMGET").arg(self.layout.node(node)).arg(&fields)).await?;
+        Ok(match said {
+            (Some(_), _, Some(sources)) if !source.is_empty() && !sources.lines().any(|watched| watched == source) => {
+                Liveness::Left
+            }
+            (Some(_), ..) => Liveness::Alive,
+            (None, Some(_), _) => Liveness::Left,
+            (None, None, _) => Liveness::Silent,
+        })
+    }
+
     pub(super) async fn all_nodes(&self) -> Result<Vec<NodeState>, Failure> {
         let mut names: Vec<String> = self.link.command(cmd("SUNION").arg(self.layout.nodes())).await?;
         names.sort();
@@ -64,13 +79,14 @@ impl RedisStore {
     }
 }
 
-fn fields_of(presence: &Presence) -> [(&'static str, Vec<u8>); 5] {
+fn fields_of(presence: &Presence) -> [(&'static str, Vec<u8>); 6] {
     [
         ("incarnation", presence.incarnation.to_string().into_bytes()),
         ("pid", presence.pid.to_string().into_bytes()),
         ("host", presence.host.clone().into_bytes()),
         ("machine", presence.machine.clone().into_bytes()),
         ("since_ms", presence.since.0.to_string().into_bytes()),
+        ("sources", presence.sources.join("\n").into_bytes()),
     ]
 }
 
@@ -84,5 +100,6 @@ fn presence_of(node: &str, fields: &HashMap<String, String>) -> Result<Presence,
         host: text("host")?.clone(),
         machine: text("machine")?.clone(),
         since: WallTime(text("since_ms")?.parse().map_err(|_| bad("since_ms"))?),
+        sources: fields.get("sources").map_or("", String::as_str).lines().map(str::to_owned).collect(),
     })
 }
