@@ -86,6 +86,8 @@ pub struct StreamMachine {
     /// What the store may have of the stream without the checkpoint knowing.
     survey: Survey,
     survey_denials: u32,
+    /// Which upload was begun, if its id is unknown; the newest one last.
+    begun: Vec<PendingUpload>,
     /// An object that may be this recording already.
     found: Option<ObjectFacts>,
     /// The store has said that the upload is gone: completed, aborted or expired.
@@ -131,7 +133,7 @@ enum Request {
     Create,
     Save,
     CreateUpload,
-    ListUploads,
+    FindBegun,
     ListParts,
     Complete,
     PutObject,
@@ -185,7 +187,11 @@ impl StreamMachine {
     /// A machine for a stream as its checkpoint has it; that may be behind.
     ///
     /// `table` holds the parts of the record's generation.
-    pub fn restored(policy: Policy, record: StreamRecord, table: PartTable, temp_name: bool) -> Self {
+    pub fn restored(policy: Policy, record: StreamRecord, mut table: PartTable, temp_name: bool) -> Self {
+        if record.state == State::Completed {
+            // Of a file that was cut the checkpoint still has what was sent before.
+            table.truncate(&record.plan, record.size_bytes);
+        }
         let seed = record.id.0.as_u64_pair();
         let unreconciled = record.upload != UploadState::None || record.state == State::PendingCompletion;
         // An upload may have been begun that the checkpoint did not get to know.
@@ -214,6 +220,7 @@ impl StreamMachine {
             unreconciled,
             survey,
             survey_denials: 0,
+            begun: Vec::new(),
             found: None,
             upload_doubted: false,
             ended: None,

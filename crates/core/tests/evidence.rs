@@ -5,8 +5,8 @@
 
 use reeltime_core::{
     Action, Crc64Nvme, FileVersion, Input, Limits, Now, ObjectFacts, ObjectKey, Observation, OnDelete, Origin, Part,
-    PartNumber, PartPlan, PartTable, PendingUpload, PlanKind, Policy, RemotePart, State, StreamId, StreamMachine,
-    StreamRecord, Tick, Trouble, UploadState, WallTime, Writers,
+    PartNumber, PartPlan, PartTable, PendingUpload, PlanKind, Policy, Reason, RemotePart, State, StreamId,
+    StreamMachine, StreamRecord, Tick, Trouble, UploadState, WallTime, Writers,
 };
 
 const LIMITS: Limits = Limits { max_parts: 80, min_part_bytes: 5, max_part_bytes: 32, max_object_bytes: 4_000 };
@@ -114,6 +114,10 @@ fn part(bytes: &[u8]) -> Part {
     }
 }
 
+fn remote(nth: u32, size_bytes: u64) -> RemotePart {
+    RemotePart { number: number(nth), size_bytes, etag: format!("e{nth}"), crc: None, stored_at: WallTime(0) }
+}
+
 fn upload(id: &str) -> PendingUpload {
     let key = ObjectKey::from_bytes(b"a.mp4".to_vec());
     PendingUpload { key, upload_id: id.to_owned(), initiated: WallTime(5) }
@@ -137,14 +141,7 @@ fn a_list_that_was_denied_for_a_while_is_not_held_against_the_upload_that_it_nam
         bench.wake_after(60_000);
     }
     bench.give(Input::UploadsListed(vec![upload("u")]));
-    let remote = |nth: u32| RemotePart {
-        number: number(nth),
-        size_bytes: 8,
-        etag: format!("e{nth}"),
-        crc: None,
-        stored_at: WallTime(0),
-    };
-    let mut asked = bench.give(Input::PartsListed(vec![remote(1), remote(2)]));
+    let mut asked = bench.give(Input::PartsListed(vec![remote(1, 8), remote(2, 8)]));
     asked.extend(bench.give(Input::Saved));
     assert!(!aborts(&asked), "{asked:?}");
     assert_eq!(bench.machine.record().upload, UploadState::Open { id: "u".to_owned() });
@@ -329,4 +326,92 @@ fn an_upload_that_was_found_and_is_the_others_is_left_to_it() {
     let asked = bench.give(Input::PartsListed(vec![remote(1), remote(2)]));
     assert!(saves(&asked), "{asked:?}");
     assert_eq!(bench.give(taken("theirs")), [Action::Retire]);
+}
+
+/// A stream whose upload was begun, and whose process did not hear which one it is.
+fn begun() -> Bench {
+    let record = record(UploadState::Creating { since: WallTime(0) }, State::Active);
+    let mut bench = Bench::of(StreamMachine::restored(POLICY, record, PartTable::default(), false));
+    bench.give(Input::Start);
+    bench
+}
+
+fn lists_parts_of(id: &str) -> Action {
+    Action::ListParts { upload_id: id.to_owned() }
+}
+
+#[test]
+fn the_upload_that_was_begun_is_found_among_those_of_others() {
+    let mut bench = begun();
+    let at = |initiated, id| PendingUpload { initiated: WallTime(initiated), ..upload(id) };
+    let uploads = vec![at(7, "gone"), at(9, "larger parts"), at(5, "ours"), at(8, "a short one"), at(4, "older")];
+    let mut asked = bench.give(Input::UploadsListed(uploads));
+    assert!(asked.contains(&lists_parts_of("larger parts")), "{asked:?}");
+    asked = bench.give(Input::PartsListed(vec![remote(1, 10), remote(2, 10)]));
+    assert!(asked.contains(&lists_parts_of("a short one")), "{asked:?}");
+    asked = bench.give(Input::PartsListed(vec![remote(1, 3)]));
+    assert!(asked.contains(&lists_parts_of("gone")), "{asked:?}");
+    asked = bench.give(Input::Failed(Trouble::NoSuchUpload));
+    assert!(asked.contains(&lists_parts_of("ours")), "{asked:?}");
+    bench.give(Input::PartsListed(Vec::new()));
+    assert_eq!(bench.machine.record().upload, UploadState::Open { id: "ours".to_owned() });
+}
+
+#[test]
+fn an_upload_of_somebody_else_is_not_aborted_in_the_place_of_the_one_that_was_begun() {
+    let mut bench = begun();
+    bench.give(Input::SourceMissing);
+    let mut asked = bench.give(Input::UploadsListed(vec![upload("somebody's")]));
+    asked.extend(bench.give(Input::PartsListed(vec![remote(1, 3)])));
+    asked.extend(bench.give(Input::Saved));
+    asked.extend(bench.give(Input::Saved));
+    assert!(!aborts(&asked), "{asked:?}");
+    assert!(asked.contains(&Action::GivenUp(Reason::SourceMissing)), "{asked:?}");
+}
+
+#[test]
+fn an_upload_that_was_begun_is_known_by_a_part_that_was_noted() {
+    let record = record(UploadState::Creating { since: WallTime(0) }, State::Active);
+    let mut table = PartTable::default();
+    table.insert(number(1), Part { etag: "e1".to_owned(), ..part(b"AAA") });
+    let mut bench = Bench::of(StreamMachine::restored(POLICY, record, table, false));
+    bench.give(Input::Start);
+    bench.give(Input::UploadsListed(vec![upload("ours")]));
+    bench.give(Input::PartsListed(vec![remote(1, 3)]));
+    assert_eq!(bench.machine.record().upload, UploadState::Open { id: "ours".to_owned() });
+}
+
+/// The checkpoint still has the parts that were sent before the file was cut, and completed.
+#[test]
+fn what_a_completed_object_does_not_reach_to_is_not_copied_of_it() {
+    let mut table = PartTable::default();
+    for nth in 1..=9 {
+        table.insert(number(nth), part(b"AAAAAAAA"));
+    }
+    let mut record = record(UploadState::None, State::Completed);
+    record.size_bytes = 16;
+    record.etag = Some("an-etag".to_owned());
+    let mut bench = Bench::of(StreamMachine::restored(POLICY, record, table, false));
+    let asked = bench.give(Input::Start);
+    let mut of_the_object = Vec::new();
+    bench.goes_to_its_end(asked, |action| match action {
+        Action::Observe { .. } => Some(Input::Observed(seen(72, Writers::None))),
+        Action::VerifyPart { number, etag, crc, .. } => {
+            of_the_object.push(number.get());
+            Some(Input::PartVerified {
+                number: *number,
+                etag: etag.clone(),
+                crc: crc.unwrap(),
+                matches: false,
+                read_at: seen(72, Writers::None).version,
+            })
+        }
+        Action::CreateUpload { .. } => Some(Input::UploadCreated { upload_id: "u".to_owned(), abort_at: None }),
+        Action::Save(_) => Some(Input::Saved),
+        Action::Head => Some(Input::HeadAnswered(None)),
+        Action::ListUploads => Some(Input::UploadsListed(Vec::new())),
+        _ => None,
+    });
+    of_the_object.sort_unstable();
+    assert_eq!(of_the_object, [1, 2], "parts that are compared in order to be copied");
 }

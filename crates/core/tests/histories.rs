@@ -1,5 +1,5 @@
-//! Random histories of one recording: everything a recorder, a store, a checkpoint and a crash
-//! can do, against models of them.
+//! Random histories of one recording: everything a recorder, a store, a checkpoint, other owners,
+//! other programs and a crash can do, against models of them.
 //!
 //! A failing history prints its seed: `REELTIME_SEED=… cargo test -p reeltime-core --test
 //! histories` replays it, with every step on stderr. `REELTIME_HISTORIES` sets how many are tried.
@@ -63,11 +63,13 @@ fn a_completed_object_is_the_file_whatever_happens() {
     }
 }
 
-/// However often the process is killed, and whatever its checkpoint has lost.
+/// However often the process is killed or another one takes over, and whatever its checkpoint has
+/// lost; but for what former owners still do.
 #[test]
 fn what_the_store_has_is_not_sent_again() {
     if let Some(seen) = live(World::calm, histories() / 5) {
-        let counts = [seen.crashes, seen.forgotten, seen.rolled_back, seen.recognised];
-        assert!(counts.iter().all(|count| *count > 0), "{seen:?}");
+        let faults = [seen.crashes, seen.forgotten, seen.rolled_back, seen.takeovers, seen.heirs_crashed];
+        let mut counts = [seen.recognised, seen.late_parts, seen.late_objects].into_iter().chain(faults);
+        assert!(counts.all(|count| count > 0), "{seen:?}");
     }
 }

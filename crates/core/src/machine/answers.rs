@@ -17,7 +17,8 @@ impl StreamMachine {
             (Request::Survey, Input::HeadAnswered(facts)) => self.object_found(facts),
             (Request::Survey, Input::UploadsListed(uploads)) => self.uploads_found(uploads),
             (Request::Survey, Input::PartsListed(parts)) => self.parts_found(Some(parts)),
-            (Request::ListUploads, Input::UploadsListed(uploads)) => self.uploads_listed(uploads),
+            (Request::FindBegun, Input::UploadsListed(uploads)) => self.uploads_listed(uploads),
+            (Request::FindBegun, Input::PartsListed(parts)) => self.begun_listed(Some(parts)),
             (Request::ListParts, Input::PartsListed(parts)) => self.parts_listed(parts),
             (Request::Abort, Input::UploadAborted) => {
                 self.record.upload = UploadState::None;
@@ -49,13 +50,14 @@ impl StreamMachine {
             (Request::CreateUpload, Trouble::Denied | Trouble::Refused) => {}
             // The upload may have been begun: it is looked for before another one is asked for.
             (Request::CreateUpload, _) => self.unreconciled = true,
+            (Request::FindBegun, Trouble::NoSuchUpload) => return self.begun_listed(None),
             // Where listing is never allowed, an upload whose id was lost cannot be found.
-            (Request::ListUploads, Trouble::Denied | Trouble::Refused) if self.refusals >= MAX_LIST_DENIALS => {
+            (Request::FindBegun, Trouble::Denied | Trouble::Refused) if self.refusals >= MAX_LIST_DENIALS => {
                 self.refusals = 0;
                 self.no_upload_found();
                 return;
             }
-            (Request::ListUploads, Trouble::Denied | Trouble::Refused) => {
+            (Request::FindBegun, Trouble::Denied | Trouble::Refused) => {
                 self.refusals += 1;
                 self.patience.failed(Trouble::Denied, now);
                 return;

@@ -21,7 +21,7 @@ impl StreamMachine {
         match &self.record.upload {
             UploadState::None => true,
             UploadState::Creating { .. } => {
-                self.ask(Request::ListUploads, Action::ListUploads, out);
+                self.look_for_begun(out);
                 false
             }
             UploadState::Open { id } => {

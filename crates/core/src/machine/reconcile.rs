@@ -1,6 +1,6 @@
 //! Evidence after a restart, or after an answer that was lost.
 
-use super::{Course, LastLook, ObjectState, Request, StreamMachine, Survey};
+use super::{Course, LastLook, ObjectState, Request, StreamMachine, Survey, plan_of};
 use crate::{Action, Now, ObjectFacts, Part, PendingUpload, RemotePart, State, UploadState};
 
 /// How far the store's clock may be behind ours: S3 refuses more.
@@ -13,7 +13,7 @@ impl StreamMachine {
             return;
         }
         match &self.record.upload {
-            UploadState::Creating { .. } => self.ask(Request::ListUploads, Action::ListUploads, out),
+            UploadState::Creating { .. } => self.look_for_begun(out),
             UploadState::Open { id } => {
                 let action = Action::ListParts { upload_id: id.clone() };
                 self.ask(Request::ListParts, action, out);
@@ -23,27 +23,54 @@ impl StreamMachine {
         }
     }
 
-    /// Finds the upload that was asked for before the answer was lost. It can only be one that
-    /// was begun since then, of exactly this key, which belongs to this stream alone.
-    pub(super) fn uploads_listed(&mut self, uploads: Vec<PendingUpload>) {
+    /// The next question for the upload that was asked for before the answer was lost: which ones
+    /// are there, and what parts has the newest of them?
+    pub(super) fn look_for_begun(&mut self, out: &mut Vec<Action>) {
+        let question = match self.begun.last() {
+            Some(upload) => Action::ListParts { upload_id: upload.upload_id.clone() },
+            None => Action::ListUploads,
+        };
+        self.ask(Request::FindBegun, question, out);
+    }
+
+    /// It can only be one that was begun since then, of exactly this key.
+    pub(super) fn uploads_listed(&mut self, mut uploads: Vec<PendingUpload>) {
         let UploadState::Creating { since } = self.record.upload else { return };
-        let newest = uploads
-            .into_iter()
-            .filter(|upload| upload.key == self.record.key && upload.initiated.0 >= since.0 - CLOCK_SKEW_MS)
-            .max_by_key(|upload| upload.initiated);
-        self.unsaved = true;
-        match newest {
-            Some(upload) => {
-                self.record.upload = UploadState::Open { id: upload.upload_id };
-                self.unreconciled = true;
-            }
-            None => self.no_upload_found(),
+        self.refusals = 0;
+        uploads.retain(|upload| upload.key == self.record.key && upload.initiated.0 >= since.0 - CLOCK_SKEW_MS);
+        uploads.sort_by_key(|upload| upload.initiated);
+        self.begun = uploads;
+        if self.begun.is_empty() {
+            self.no_upload_found();
         }
+    }
+
+    /// The parts of the one that was asked for last; `None` if it is gone.
+    pub(super) fn begun_listed(&mut self, parts: Option<Vec<RemotePart>>) {
+        let Some(upload) = self.begun.pop() else { return };
+        match parts {
+            Some(parts) if self.may_be_begun(&parts) => {
+                self.begun.clear();
+                self.record.upload = UploadState::Open { id: upload.upload_id };
+                self.unsaved = true;
+                self.parts_listed(parts);
+            }
+            _ if self.begun.is_empty() => self.no_upload_found(),
+            _ => {}
+        }
+    }
+
+    /// Ours has no parts yet, or one that was noted, or is divided as it should be. Another one may
+    /// be somebody else's, and is left alone.
+    fn may_be_begun(&self, parts: &[RemotePart]) -> bool {
+        let is_noted = |part: &RemotePart| self.table.get(part.number).is_some_and(|noted| noted.etag == part.etag);
+        parts.is_empty() || parts.iter().any(is_noted) || plan_of(parts, self.record.plan) == Some(self.record.plan)
     }
 
     /// There is no upload of this generation, or none that can be found. Parts that were noted
     /// of it went with it.
     pub(super) fn no_upload_found(&mut self) {
+        self.begun.clear();
         self.record.upload = UploadState::None;
         self.unsaved = true;
         self.unreconciled = false;

@@ -1,8 +1,20 @@
-//! A checkpoint that may be away (what it misses is owed), be lost, or be an older copy.
+//! A checkpoint that several processes write to, as `checkpoint/redis/scripts` has it: a write
+//! counts if it bears the epoch of the stream's owner. It may be lost, or be an older copy.
 
-use reeltime_core::{Part, PartNumber, PartTable, State, StreamRecord};
+use reeltime_core::{Part, PartNumber, PartTable, State, StreamId, StreamRecord};
 
-use super::Chance;
+use super::chance::Chance;
+
+/// Why a write was not done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// It may have been done, or not.
+    Outage,
+    /// The stream is not in the state, or not of the epoch, that the write builds upon.
+    Stale,
+    /// There is no such stream.
+    Unknown,
+}
 
 #[derive(Clone, Default)]
 struct Kept {
@@ -10,29 +22,23 @@ struct Kept {
     parts: Vec<(u32, PartNumber, Part)>,
 }
 
+/// One stream, or none.
 #[derive(Default)]
 pub struct Checkpoint {
-    durable: Kept,
-    /// Answered as saved, and not written yet.
-    owed: Option<StreamRecord>,
-    /// What is owed is the stream itself, and not a change of one that is there.
-    is_creation: bool,
-    owed_parts: Vec<(u32, PartNumber, Part)>,
-    /// The process has been told that the stream is not there.
-    is_missed: bool,
+    kept: Kept,
     /// What it was at some time.
     past: Vec<Kept>,
 }
 
 impl Checkpoint {
     pub fn record(&self) -> Option<&StreamRecord> {
-        self.durable.record.as_ref()
+        self.kept.record.as_ref()
     }
 
     pub fn table(&self) -> PartTable {
         let mut table = PartTable::default();
         let generation = self.record().map_or(0, |record| record.generation);
-        for (of, number, part) in &self.durable.parts {
+        for (of, number, part) in &self.kept.parts {
             if *of == generation {
                 table.insert(*number, part.clone());
             }
@@ -40,103 +46,72 @@ impl Checkpoint {
         table
     }
 
-    /// `is_away`: it is owed.
-    pub fn create(&mut self, record: &StreamRecord, parts: &[(PartNumber, Part)], is_away: bool) {
-        assert!(self.durable.record.is_none(), "a stream is created once");
-        self.is_missed = false;
-        // What was noted since this was asked for is newer.
-        let noted: Vec<_> = self.owed_parts.drain(..).filter(|(of, ..)| *of == record.generation).collect();
-        let given = parts.iter().map(|(number, part)| (record.generation, *number, part.clone()));
-        self.owed_parts = given.chain(noted).collect();
-        self.owed = Some(record.clone());
-        self.is_creation = true;
-        if !is_away || is_final(record) {
-            self.pay();
-        }
+    fn found(&self, id: StreamId) -> Result<&StreamRecord, Refusal> {
+        self.record().filter(|record| record.id == id).ok_or(Refusal::Unknown)
     }
 
-    /// `false` if the stream is not there.
-    pub fn save(&mut self, record: &StreamRecord, is_away: bool) -> bool {
-        if self.is_gone() {
-            return false;
-        }
-        self.owed = Some(record.clone());
-        self.owed_parts.retain(|(generation, ..)| *generation == record.generation);
-        if !is_away || is_final(record) {
-            self.pay();
-        }
-        true
+    fn of_epoch(&self, id: StreamId, epoch: u64) -> Result<&StreamRecord, Refusal> {
+        let found = self.found(id)?;
+        if found.epoch == epoch { Ok(found) } else { Err(Refusal::Stale) }
     }
 
-    /// `false` if the stream is not there.
-    pub fn note(&mut self, generation: u32, number: PartNumber, part: &Part, is_away: bool) -> bool {
-        self.owed_parts.retain(|(_, known, _)| *known != number);
-        self.owed_parts.push((generation, number, part.clone()));
-        if self.is_gone() {
-            return false;
-        }
-        if !is_away {
-            self.pay();
-        }
-        true
-    }
-
-    /// The stream was lost; what was owed of it is no stream.
-    fn is_gone(&mut self) -> bool {
-        let is_gone = self.durable.record.is_none() && !(self.is_creation && self.owed.is_some());
-        if is_gone {
-            self.owed = None;
-        }
-        is_gone
-    }
-
-    /// Whether the process is to be told, now, that the stream is not there.
-    pub fn is_news(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_missed, true)
-    }
-
-    /// Everything that is owed is written; `false` if the stream is not there.
-    pub fn pay(&mut self) -> bool {
-        if self.owed.is_none() && self.owed_parts.is_empty() {
-            return true;
-        }
-        if self.is_gone() {
-            return false;
-        }
-        if let Some(record) = self.owed.take() {
-            self.durable.record = Some(record);
-            self.is_creation = false;
-        }
-        if self.durable.record.is_some() {
-            for (generation, number, part) in std::mem::take(&mut self.owed_parts) {
-                self.durable.parts.retain(|(_, known, _)| *known != number);
-                self.durable.parts.push((generation, number, part));
+    pub fn create(&mut self, record: &StreamRecord) -> Result<(), Refusal> {
+        match self.record() {
+            Some(found) => {
+                assert_eq!(found.id, record.id, "one recording is two streams");
+                if (found.state, found.epoch) != (record.state, record.epoch) {
+                    return Err(Refusal::Stale);
+                }
             }
+            None => self.kept.parts.clear(),
         }
-        true
+        self.kept.record = Some(record.clone());
+        Ok(())
+    }
+
+    pub fn record_part(
+        &mut self,
+        id: StreamId,
+        epoch: u64,
+        generation: u32,
+        number: PartNumber,
+        part: &Part,
+    ) -> Result<(), Refusal> {
+        self.of_epoch(id, epoch)?;
+        self.kept.parts.retain(|(_, known, _)| *known != number);
+        self.kept.parts.push((generation, number, part.clone()));
+        Ok(())
+    }
+
+    pub fn transition(&mut self, from: State, record: &StreamRecord) -> Result<(), Refusal> {
+        let found = self.found(record.id)?;
+        if (found.state, found.epoch) != (from, record.epoch) {
+            // An answer that got lost: the first time did it.
+            return if found == record { Ok(()) } else { Err(Refusal::Stale) };
+        }
+        assert!(from.may_become(record.state), "{from} became {}", record.state);
+        self.kept.record = Some(record.clone());
+        Ok(())
+    }
+
+    pub fn claim(&mut self, id: StreamId, epoch: u64, node: &str) -> Result<u64, Refusal> {
+        let found = self.of_epoch(id, epoch)?;
+        let next = epoch + 1;
+        self.kept.record = Some(StreamRecord { epoch: next, node: node.to_owned(), ..found.clone() });
+        Ok(next)
     }
 
     pub fn remember(&mut self) {
-        self.past.push(self.durable.clone());
+        self.past.push(self.kept.clone());
     }
 
     /// The stream is none any more, and its owner knows.
     pub fn drop_stream(&mut self) {
-        *self = Self { past: std::mem::take(&mut self.past), ..Self::default() };
+        self.kept = Kept::default();
     }
 
     pub fn lose_everything(&mut self) {
-        self.durable = Kept::default();
-    }
-
-    /// What is owed was only in the memory of the process. `true` if there was any.
-    pub fn crash(&mut self) -> bool {
-        let is_lost = self.owed.is_some();
-        self.is_missed = false;
-        self.owed = None;
-        self.owed_parts.clear();
-        self.is_creation = false;
-        is_lost
+        self.kept = Kept::default();
     }
 
     /// Becomes what it was at some time; `false` if nothing is known of earlier times.
@@ -144,11 +119,7 @@ impl Checkpoint {
         if self.past.is_empty() {
             return false;
         }
-        self.durable = self.past[chance.below(self.past.len() as u64) as usize].clone();
+        self.kept = self.past[chance.place(self.past.len())].clone();
         true
     }
-}
-
-fn is_final(record: &StreamRecord) -> bool {
-    matches!(record.state, State::Completed | State::Failed)
 }

@@ -7,19 +7,48 @@ use reeltime_core::{
     WallTime,
 };
 
-use super::Chance;
+use super::chance::Chance;
+
+/// Who makes a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    /// The process that owns the stream.
+    Owner,
+    /// One that owned it, and may not know that it does not any more.
+    FormerOwner,
+    /// Another program.
+    Stranger,
+}
 
 struct Upload {
     key: ObjectKey,
     token: String,
     initiated: u64,
-    parts: BTreeMap<PartNumber, (Vec<u8>, u64)>,
+    by: By,
+    parts: BTreeMap<PartNumber, StoredPart>,
+}
+
+struct StoredPart {
+    bytes: Vec<u8>,
+    at: u64,
+    by: By,
+}
+
+impl Upload {
+    /// Its parts show whose it is. Those of a former owner came when nobody may have looked for
+    /// it any more.
+    fn is_known(&self) -> bool {
+        self.parts.values().any(|part| part.by == By::Owner && part.bytes.len() >= FULL_PART)
+    }
 }
 
 struct Object {
     bytes: Vec<u8>,
-    token: String,
-    /// The upload it came from, and the parts it was asked for.
+    token: Option<String>,
+    by: By,
+    /// Which one it is of all that were made.
+    nth: u64,
+    /// The upload it came from.
     from: Option<String>,
 }
 
@@ -45,11 +74,15 @@ pub struct Store {
     uploads: BTreeMap<String, Upload>,
     objects: BTreeMap<ObjectKey, Object>,
     next_id: u64,
+    strangers: u64,
+    objects_made: u64,
     /// The same bytes were stored once more as the same part of the same upload.
     parts_again: u64,
     /// The same object was made once more.
     objects_again: u64,
     objects_of_uploads: u64,
+    /// What former owners did: parts, objects, and uploads that they began.
+    late: [u64; 3],
 }
 
 /// The first part of a plan, when it is full.
@@ -68,31 +101,61 @@ impl Store {
             uploads: BTreeMap::new(),
             objects: BTreeMap::new(),
             next_id: 1,
+            strangers: 0,
+            objects_made: 0,
             parts_again: 0,
             objects_again: 0,
             objects_of_uploads: 0,
+            late: [0; 3],
         }
     }
 
-    pub fn create(&mut self, key: &ObjectKey, token: &str, tick: u64) -> String {
+    pub fn create(&mut self, key: &ObjectKey, token: &str, tick: u64, by: By) -> String {
         let id = format!("u{}", self.next_id);
         self.next_id += 1;
-        let upload = Upload { key: key.clone(), token: token.to_owned(), initiated: tick, parts: BTreeMap::new() };
-        self.uploads.insert(id.clone(), upload);
+        self.late[2] += u64::from(by == By::FormerOwner);
+        let (key, token) = (key.clone(), token.to_owned());
+        self.uploads.insert(id.clone(), Upload { key, token, initiated: tick, by, parts: BTreeMap::new() });
         id
     }
 
-    pub fn put_part(&mut self, id: &str, number: PartNumber, bytes: &[u8], tick: u64) -> Result<String, Trouble> {
+    /// Another program begins an upload, and stores parts of these sizes.
+    pub fn create_strangers(&mut self, key: &ObjectKey, sizes: &[usize], tick: u64) {
+        let part = |size: &usize| StoredPart { bytes: vec![9; *size], at: tick, by: By::Stranger };
+        let parts = (1..).filter_map(PartNumber::new).zip(sizes.iter().map(part)).collect();
+        let upload = Upload { key: key.clone(), token: String::new(), initiated: tick, by: By::Stranger, parts };
+        self.strangers += 1;
+        self.uploads.insert(format!("s{}", self.strangers), upload);
+    }
+
+    /// An upload of reeltime's.
+    fn ours(&mut self, id: &str) -> Result<&mut Upload, Trouble> {
         let upload = self.uploads.get_mut(id).ok_or(Trouble::NoSuchUpload)?;
-        if !self.habits.replaces_parts && upload.parts.contains_key(&number) {
+        assert_ne!(upload.by, By::Stranger, "{id} is somebody else's upload");
+        Ok(upload)
+    }
+
+    pub fn put_part(
+        &mut self,
+        id: &str,
+        number: PartNumber,
+        bytes: &[u8],
+        tick: u64,
+        by: By,
+    ) -> Result<String, Trouble> {
+        let replaces_parts = self.habits.replaces_parts;
+        let upload = self.ours(id)?;
+        if !replaces_parts && upload.parts.contains_key(&number) {
             return Err(Trouble::NotReplaced);
         }
-        let before = upload.parts.insert(number, (bytes.to_vec(), tick));
-        self.parts_again += u64::from(before.is_some_and(|(before, _)| before == bytes));
+        let before = upload.parts.insert(number, StoredPart { bytes: bytes.to_vec(), at: tick, by });
+        self.late[0] += u64::from(by == By::FormerOwner);
+        self.parts_again += u64::from(before.is_some_and(|before| before.bytes == bytes));
         Ok(etag_of(bytes))
     }
 
-    /// Copies a range of the object at the upload's key, if it is still that object.
+    /// Copies a range of the object at the upload's key, if it is still that object; answers what
+    /// the part is then.
     pub fn copy_part(
         &mut self,
         id: &str,
@@ -100,7 +163,8 @@ impl Store {
         range: ByteRange,
         object_etag: &str,
         tick: u64,
-    ) -> Result<String, Trouble> {
+        by: By,
+    ) -> Result<(String, Option<Crc64Nvme>), Trouble> {
         let upload = self.uploads.get(id).ok_or(Trouble::NoSuchUpload)?;
         if !self.habits.copies {
             return Err(Trouble::Denied);
@@ -109,12 +173,13 @@ impl Store {
         let bytes = &object.ok_or(Trouble::Denied)?.bytes;
         assert!(bytes.len() as u64 > self.limits.min_part_bytes, "ranges are copied of large objects only");
         let bytes = bytes[range.offset as usize..range.end() as usize].to_vec();
-        self.put_part(id, number, &bytes, tick)
+        let etag = self.put_part(id, number, &bytes, tick, by)?;
+        Ok((etag, self.habits.tells_checksums.then(|| Crc64Nvme::of(&bytes))))
     }
 
     pub fn list_parts(&self, id: &str) -> Option<Vec<RemotePart>> {
         let upload = self.uploads.get(id)?;
-        let list = upload.parts.iter().map(|(number, (bytes, at))| RemotePart {
+        let list = upload.parts.iter().map(|(number, StoredPart { bytes, at, .. })| RemotePart {
             number: *number,
             size_bytes: bytes.len() as u64,
             etag: etag_of(bytes),
@@ -141,24 +206,27 @@ impl Store {
         parts: &[(PartNumber, Part)],
         crc: Option<Crc64Nvme>,
         size: u64,
+        by: By,
     ) -> Result<String, Trouble> {
-        let Some(upload) = self.uploads.get(id) else {
+        if !self.uploads.contains_key(id) {
             let made = self.objects.values().find(|object| object.from.as_deref() == Some(id));
             return match made {
                 Some(object) if self.habits.idempotent_completion => Ok(etag_of(&object.bytes)),
                 _ => Err(Trouble::NoSuchUpload),
             };
-        };
+        }
+        let min_part_bytes = self.limits.min_part_bytes;
+        let upload = self.ours(id)?;
         assert!(!parts.is_empty(), "an upload cannot be completed without parts");
         let mut bytes = Vec::new();
         for (at, (number, part)) in (1..).zip(parts) {
             assert_eq!(number.get(), at, "part numbers are consecutive");
-            let (stored, _) = upload.parts.get(number).ok_or(Trouble::InvalidPart)?;
+            let stored = &upload.parts.get(number).ok_or(Trouble::InvalidPart)?.bytes;
             if etag_of(stored) != part.etag {
                 return Err(Trouble::InvalidPart);
             }
             let last = at as usize == parts.len();
-            assert!(last || stored.len() as u64 >= self.limits.min_part_bytes, "EntityTooSmall: part {number}");
+            assert!(last || stored.len() as u64 >= min_part_bytes, "EntityTooSmall: part {number}");
             bytes.extend_from_slice(stored);
         }
         assert_eq!(bytes.len() as u64, size);
@@ -167,18 +235,31 @@ impl Store {
             "the checksum that was announced is that of the parts"
         );
         let upload = self.uploads.remove(id).unwrap();
-        let etag = etag_of(&bytes);
-        self.objects_again += u64::from(self.object(&upload.key) == Some(&bytes));
         self.objects_of_uploads += 1;
-        self.objects.insert(upload.key, Object { bytes, token: upload.token, from: Some(id.to_owned()) });
-        Ok(etag)
+        Ok(self.make(upload.key, Some(upload.token), bytes, by, Some(id.to_owned())))
     }
 
-    pub fn put(&mut self, key: &ObjectKey, token: &str, bytes: Vec<u8>) -> String {
+    pub fn put(&mut self, key: &ObjectKey, token: Option<String>, bytes: Vec<u8>, by: By) -> String {
+        self.make(key.clone(), token, bytes, by, None)
+    }
+
+    fn make(&mut self, key: ObjectKey, token: Option<String>, bytes: Vec<u8>, by: By, from: Option<String>) -> String {
         let etag = etag_of(&bytes);
-        self.objects_again += u64::from(self.object(key) == Some(&bytes));
-        self.objects.insert(key.clone(), Object { bytes, token: token.to_owned(), from: None });
+        self.objects_again += u64::from(self.object(&key) == Some(&bytes));
+        self.late[1] += u64::from(by == By::FormerOwner);
+        self.objects_made += 1;
+        self.objects.insert(key, Object { bytes, token, by, nth: self.objects_made, from });
         etag
+    }
+
+    /// So many objects have been made.
+    pub fn objects_made(&self) -> u64 {
+        self.objects_made
+    }
+
+    /// Whether the object was made after so many others, and not by the stream's owner.
+    pub fn is_overwritten(&self, key: &ObjectKey, since: u64) -> bool {
+        self.objects.get(key).is_some_and(|object| object.nth > since && object.by != By::Owner)
     }
 
     pub fn head(&self, key: &ObjectKey) -> Option<ObjectFacts> {
@@ -186,7 +267,7 @@ impl Store {
             size_bytes: object.bytes.len() as u64,
             etag: etag_of(&object.bytes),
             crc: self.habits.tells_checksums.then(|| Crc64Nvme::of(&object.bytes)),
-            token: Some(object.token.clone()),
+            token: object.token.clone(),
         })
     }
 
@@ -202,20 +283,27 @@ impl Store {
         self.habits.tells_checksums
     }
 
+    /// Parts, objects and uploads of former owners.
+    pub fn late(&self) -> [u64; 3] {
+        self.late
+    }
+
     /// Parts that were sent again, objects that were made again, and uploads that became no
     /// object.
     pub fn done_again(&self) -> [u64; 3] {
-        [self.parts_again, self.objects_again, self.next_id - 1 - self.objects_of_uploads - self.without_full_part()]
+        [self.parts_again, self.objects_again, self.next_id - 1 - self.objects_of_uploads - self.unknown()]
     }
 
-    /// Uploads that are left and have no full part: nobody can tell whose they are.
-    fn without_full_part(&self) -> u64 {
-        let has_full = |upload: &Upload| upload.parts.values().any(|(bytes, _)| bytes.len() >= FULL_PART);
-        self.uploads.values().filter(|upload| !has_full(upload)).count() as u64
+    /// Uploads that are left and do not show whose they are.
+    fn unknown(&self) -> u64 {
+        self.uploads.values().filter(|upload| upload.by != By::Stranger && !upload.is_known()).count() as u64
     }
 
-    pub fn abort(&mut self, id: &str) {
+    /// `false` if it is gone already.
+    pub fn abort(&mut self, id: &str) -> bool {
+        let is_there = self.ours(id).is_ok();
         self.uploads.remove(id);
+        is_there
     }
 
     /// An upload expires, or somebody aborts it.
@@ -233,15 +321,16 @@ impl Store {
         self.objects.get(key).map(|object| &object.bytes)
     }
 
-    /// The uploads that show whose they are.
+    /// Our uploads that show whose they are.
     pub fn uploads_of(&self, key: &ObjectKey) -> Vec<PendingUpload> {
         let mut uploads = self.list_uploads(key);
-        uploads
-            .retain(|upload| self.uploads[&upload.upload_id].parts.values().any(|(bytes, _)| bytes.len() >= FULL_PART));
+        uploads.retain(|upload| self.uploads[&upload.upload_id].is_known());
         uploads
     }
 
-    pub fn all_uploads(&self) -> usize {
-        self.uploads.len()
+    /// Those that no former owner has touched.
+    pub fn all_our_uploads(&self) -> usize {
+        let is_touched = |upload: &Upload| upload.parts.values().any(|part| part.by == By::FormerOwner);
+        self.uploads.values().filter(|upload| upload.by == By::Owner && !is_touched(upload)).count()
     }
 }

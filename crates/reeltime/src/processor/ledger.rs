@@ -33,6 +33,8 @@ struct Inner {
     outside: Outside,
     id: StreamId,
     node: String,
+    /// That of this process.
+    epoch: u64,
     path: Arc<Mutex<PathBuf>>,
     debts: Mutex<Debts>,
     changed: Notify,
@@ -45,8 +47,6 @@ struct Inner {
 }
 
 struct Debts {
-    /// That of this process; another one after a checkpoint has lost it.
-    epoch: u64,
     /// The state in which the checkpoint has the stream; `None`: it does not have it.
     known: Option<State>,
     /// The newest record, and how many there were with it.
@@ -73,7 +73,6 @@ impl Ledger {
         stop: CancellationToken,
     ) -> Self {
         let debts = Debts {
-            epoch: record.epoch,
             known,
             record: None,
             records: 0,
@@ -87,6 +86,7 @@ impl Ledger {
             outside,
             id: record.id,
             node: record.node.clone(),
+            epoch: record.epoch,
             path,
             debts: Mutex::new(debts),
             changed: Notify::new(),
@@ -232,12 +232,6 @@ impl Debts {
     /// The checkpoint does not have the stream, and nothing is here to create it with.
     fn is_forgotten(&self) -> bool {
         self.known.is_none() && self.record.is_none()
-    }
-
-    /// The newest record that is not written, as this owner writes it.
-    fn newest(&self) -> Option<(u64, StreamRecord)> {
-        let (turn, record) = self.record.as_ref()?;
-        Some((*turn, StreamRecord { epoch: self.epoch, ..record.clone() }))
     }
 
     /// The checkpoint has the stream in this state, and the record of that turn.

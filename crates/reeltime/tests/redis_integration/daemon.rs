@@ -183,6 +183,36 @@ fn a_recording_goes_on_while_redis_is_killed_and_everything_is_in_it_afterwards(
     assert_eq!(sent.len(), 21, "nothing was sent twice");
 }
 
+/// A former owner may write it, too, where everything was lost.
+#[test]
+fn a_redis_that_becomes_the_copy_of_an_earlier_owner_is_told_everything_again() {
+    let (site, redis) = (Site::new(), Redis::start());
+    let recording = site.record();
+    let mut daemon = site.start(&redis.url());
+    let path = site.path();
+    wait_part(&daemon, &path, 2);
+    let (book, client) = (Book::of(&redis), redis.client());
+    let id = only_stream(&client).expect("it was begun");
+    let epoch = || book.meta(id)["epoch"].clone();
+    let (first, mut later) = (epoch(), epoch());
+    for _ in 0..2 {
+        daemon.kill();
+        daemon.restart();
+        daemon.process().wait_until("it to be the next owner", DEADLINE, || epoch() != later);
+        later = epoch();
+    }
+
+    client.command(&["DEL", &format!("reeltime:stream:{id}:parts")]);
+    client.command(&["HSET", &format!("reeltime:stream:{id}:meta"), "epoch", &first]);
+    recording.go_on();
+    let finished = recording.wait();
+    daemon.wait_event_of("completed", &path, DEADLINE);
+    site.assert_identical(&finished);
+    assert_complete(&redis, &finished);
+    assert_eq!(epoch(), later, "no epoch is given to two");
+    assert_nothing_failed(&daemon);
+}
+
 #[test]
 fn a_recording_that_ends_while_redis_is_away_is_completed_when_it_is_back() {
     let (site, redis) = (Site::new(), Redis::start());

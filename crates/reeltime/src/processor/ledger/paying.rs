@@ -68,26 +68,26 @@ impl Ledger {
     /// answer got lost, or has the checkpoint become an older copy? What it has now is built
     /// upon, if it is ours.
     async fn is_still_ours(&self) -> Result<bool, CheckpointError> {
-        let Inner { outside, id, node, .. } = &*self.0;
+        let Inner { outside, id, node, epoch, .. } = &*self.0;
         let Some(found) = outside.checkpoint.find(*id).await? else {
             let target = outside.checkpoint.location();
             return Err(CheckpointError::Unknown { op: "find a stream", target, id: *id });
         };
-        let epoch = self.debts().epoch;
-        if found.node != *node || found.epoch > epoch {
+        if found.node != *node || found.epoch > *epoch {
             return Ok(false);
         }
-        let epoch = if found.epoch == epoch {
-            epoch
-        } else {
-            match outside.checkpoint.claim(*id, found.epoch, node).await {
-                Err(CheckpointError::Stale { .. }) => return Ok(true), // to be looked at once more
-                claimed => claimed?,
+        if found.epoch < *epoch {
+            // It lacks what was written since, and has epochs that were given away already.
+            let _ = self.0.late.send(Input::Forgotten); // a processor that has ended needs nothing
+            let mut has = found.epoch;
+            while has < *epoch {
+                has = match outside.checkpoint.claim(*id, has, node).await {
+                    Err(CheckpointError::Stale { .. }) => return Ok(true), // to be looked at once more
+                    claimed => claimed?,
+                };
             }
-        };
-        let mut debts = self.debts();
-        debts.epoch = epoch;
-        debts.known = Some(found.state);
+        }
+        self.debts().known = Some(found.state);
         Ok(true)
     }
 
@@ -108,8 +108,8 @@ impl Ledger {
     async fn pay_creation(&self) -> Result<(), CheckpointError> {
         let (turn, record) = {
             let debts = self.debts();
-            match (debts.known, debts.newest()) {
-                (None, Some(newest)) => newest,
+            match (debts.known, &debts.record) {
+                (None, Some(newest)) => newest.clone(),
                 _ => return Ok(()),
             }
         };
@@ -147,9 +147,8 @@ impl Ledger {
     }
 
     async fn pay_part(&self, number: PartNumber, generation: u32, part: Part) -> Result<(), CheckpointError> {
-        let Inner { outside, id, .. } = &*self.0;
-        let epoch = self.debts().epoch;
-        outside.checkpoint.record_part(*id, epoch, generation, number, &part).await?;
+        let Inner { outside, id, epoch, .. } = &*self.0;
+        outside.checkpoint.record_part(*id, *epoch, generation, number, &part).await?;
         let mut debts = self.debts();
         if debts.parts.get(&number).is_some_and(|owed| *owed == (generation, part)) {
             debts.parts.remove(&number);
@@ -160,8 +159,8 @@ impl Ledger {
     async fn pay_record(&self) -> Result<(), CheckpointError> {
         let (mut from, (turn, record)) = {
             let debts = self.debts();
-            match (debts.known, debts.newest()) {
-                (Some(known), Some(newest)) if debts.parts.is_empty() => (known, newest),
+            match (debts.known, &debts.record) {
+                (Some(known), Some(newest)) if debts.parts.is_empty() => (known, newest.clone()),
                 _ => return Ok(()),
             }
         };
