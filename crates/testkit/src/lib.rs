@@ -16,6 +16,7 @@
 
 pub mod daemon;
 pub mod digest;
+pub mod disk;
 pub mod http;
 pub mod proxy;
 pub mod recorders;

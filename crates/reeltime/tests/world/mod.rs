@@ -107,6 +107,17 @@ impl World {
         })
     }
 
+    /// The same with the state in Redis, whatever `REELTIME_TEST_STATE` says.
+    pub(crate) fn with_state_in_redis(mut self) -> Self {
+        self.state = StateStore::in_redis();
+        self
+    }
+
+    /// The state is in this file from now on, whatever `REELTIME_TEST_STATE` says.
+    pub(crate) fn keep_state_in(&mut self, path: &Path) {
+        self.state = StateStore::Sqlite(path.to_owned());
+    }
+
     pub(crate) fn recordings(&self) -> PathBuf {
         self.dir.path().join("rec")
     }
