@@ -30,13 +30,12 @@ impl Disk {
 
     fn mount(at: &Path, args: &[&str]) -> Option<Self> {
         fs::create_dir_all(at).expect("a directory can be made");
-        let output = Command::new("mount").args(args).arg(at).output();
-        let why = match output {
-            Ok(output) if output.status.success() => return Some(Self { at: at.to_owned() }),
-            Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            Err(error) => error.to_string(),
-        };
-        skip("mount", &format!("nothing can be mounted here (is this root?): {why}"));
+        let output = Command::new("mount").args(args).arg(at).output().expect("mount can be run");
+        if output.status.success() {
+            return Some(Self { at: at.to_owned() });
+        }
+        let why = String::from_utf8_lossy(&output.stderr);
+        skip("mount", &format!("nothing can be mounted here (is this root?): {}", why.trim()));
         None
     }
 
@@ -44,7 +43,7 @@ impl Disk {
     pub fn fill(&self) -> Filling {
         let path = self.at.join("filling");
         let mut file = File::create(&path).expect("a file can be made");
-        let mut block: &[u8] = &[1; 64 * 1024];
+        let mut block: &[u8] = &[1; 16 * 1024];
         loop {
             match file.write_all(block) {
                 Ok(()) => {}

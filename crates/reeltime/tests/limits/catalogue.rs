@@ -1,6 +1,6 @@
 //! A start with very many recordings that were completed long ago.
 //!
-//! `REELTIME_CATALOGUE` sets how many; 10,000 unless told. The figures in `docs/OPERATIONS.md` are those of
+//! `REELTIME_CATALOGUE` sets how many; 5,000 unless told. The figures in `docs/OPERATIONS.md` are those of
 //! `REELTIME_CATALOGUE=100000 cargo test --release -p reeltime --test limits catalogue -- --nocapture --test-threads 1`.
 
 use std::fs;
@@ -15,6 +15,7 @@ use reeltime_core::{
     Crc64Nvme, Limits, ObjectKey, Part, PartNumber, PartPlan, PlanKind, State, StreamId, StreamRecord, UploadState,
     WallTime,
 };
+use testkit::daemon::LogLine;
 use testkit::proxy::Op;
 use testkit::recorders::synthetic::{Style, Synthetic};
 use tokio::task::JoinSet;
@@ -43,7 +44,7 @@ fn a_catalogue_in_redis_is_known_at_the_start_and_nothing_of_it_is_asked_for() {
 }
 
 fn recordings() -> usize {
-    std::env::var("REELTIME_CATALOGUE").map_or(10_000, |number| number.parse().expect("REELTIME_CATALOGUE is a number"))
+    std::env::var("REELTIME_CATALOGUE").map_or(5_000, |number| number.parse().expect("REELTIME_CATALOGUE is a number"))
 }
 
 fn is_known_at_the_start(world: &World) {
@@ -71,6 +72,9 @@ fn is_known_at_the_start(world: &World) {
         world.proxy().log().into_iter().filter(|logged| logged.request.op != Op::ListObjectsV2).collect();
     let others: Vec<_> = asked.iter().filter(|logged| !logged.request.key.starts_with("new.mp4")).collect();
     assert!(others.is_empty(), "nothing is asked of what is known: {others:?}");
+    let is_known = |line: &LogLine| line.path().is_some_and(|path| path != finished.path);
+    let taken_up: Vec<_> = daemon.events().into_iter().filter(is_known).collect();
+    assert!(taken_up.is_empty(), "nothing of it is taken up: {taken_up:?}");
     let allowed = BASE_BYTES + BYTES_EACH * count as u64;
     let most = daemon.peak_resident_bytes();
     println!("{count} recordings: at most {} MiB resident", most / MIB);

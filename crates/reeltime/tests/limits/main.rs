@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod catalogue;
+mod clocks;
 mod full_disk;
 mod open_files;
 mod sources;

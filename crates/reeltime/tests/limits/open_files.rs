@@ -32,7 +32,7 @@ fn many_more_recordings_than_files_may_be_open_are_all_completed() {
         }
     };
     grow();
-    let daemon = world.daemon_of(&script).start();
+    let daemon = world.daemon_of(&script, "test").start();
     let waits = |line: &LogLine| line.text("error").is_some_and(|error| error.contains("too many open files"));
     let said = daemon.wait_events("the limit", RECORDINGS - LIMIT / 2, DEADLINE, waits).remove(0);
     assert_eq!((said.level(), said.text("of")), (Some("WARN"), Some("source")), "{said}");

@@ -28,13 +28,15 @@ fn limited(world: &World, name: &str, value: usize) -> Option<Daemon> {
         skip("user name space", String::from_utf8_lossy(&probe.stderr).trim());
         return None;
     }
-    Some(world.daemon_of(Path::new(&script)))
+    Some(world.daemon_of(Path::new(&script), "test"))
 }
 
 fn is_scanned_instead(name: &str, value: usize, setting: &str) {
     let world = World::local();
     let dirs: Vec<_> = (0..20).map(|number| world.path(&number.to_string())).collect();
-    dirs.iter().for_each(|dir| fs::create_dir(dir).unwrap());
+    for dir in &dirs {
+        fs::create_dir(dir).unwrap();
+    }
     let Some(daemon) = limited(&world, name, value) else { return };
     let daemon = daemon.start();
     daemon.wait_answers("/readyz", DEADLINE);
