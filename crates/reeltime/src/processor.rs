@@ -13,9 +13,11 @@ mod disposal;
 mod hands;
 mod ledger;
 mod looking;
+mod requests;
 mod saving;
 mod uploads;
 
+pub(crate) use requests::at_once as requests_at_once;
 pub(crate) use saving::{claim, create, load_parts};
 pub use uploads::Uploads;
 
@@ -56,6 +58,8 @@ pub struct Outside {
     pub pacer: Pacer,
     /// The limit on parts that are read for comparison at the same time.
     pub readers: Arc<Semaphore>,
+    /// The limit on requests to the store that carry no bytes of a recording.
+    pub requests: Arc<Semaphore>,
     /// The limit on recordings that are held open: completing one needs open files, too.
     pub handles: Arc<Semaphore>,
     /// The uploads that streams of this process are at work on.

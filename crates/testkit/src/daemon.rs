@@ -207,11 +207,20 @@ impl Running {
 
     /// The resident memory of the process (Linux).
     pub fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that the process ever had (Linux).
+    pub fn peak_resident_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, what: &str) -> u64 {
         let path = format!("/proc/{}/status", self.process.pid());
         let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(what));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kib.unwrap_or_else(|| panic!("no VmRSS in {path}: {status}")) * 1024
+        kib.unwrap_or_else(|| panic!("no {what} in {path}: {status}")) * 1024
     }
 }
 

@@ -16,12 +16,15 @@
 
 pub mod daemon;
 pub mod digest;
+pub mod disk;
 pub mod http;
+pub mod island;
 pub mod proxy;
 pub mod recorders;
 pub mod samples;
 pub mod servers;
 pub mod settings;
+pub mod wall_clock;
 
 use std::path::{Path, PathBuf};
 

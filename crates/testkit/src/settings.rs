@@ -14,7 +14,7 @@
 //! `scripts/test` sets that to what the installer said it cannot install.
 //!
 //! The state in `SQLite` is not left out by default: the suites `recordings`, `upsets`, `outages`,
-//! `kill_loop` and `commands` keep it there whatever `REELTIME_TEST_STATE` says.
+//! `limits`, `kill_loop` and `commands` keep it there whatever `REELTIME_TEST_STATE` says.
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -22,7 +22,7 @@ use crate::lease::Lease;
 use crate::metadata::{DEFAULT_PROBE_TIMEOUT, DEFAULT_PROBES_AT_ONCE, Describer};
 use crate::pacing::Pacer;
 use crate::process;
-use crate::processor::{Outside, Uploads};
+use crate::processor::{self, Outside, Uploads};
 use crate::storage::ObjectStore;
 use crate::supervisor::{self, Ended, Supervisor};
 use crate::telemetry::{self, metrics::Metrics};
@@ -200,6 +200,7 @@ pub fn outside(
         uplink: Uplink::new(config.max_uploads),
         pacer: config.bandwidth.map_or_else(Pacer::unlimited, |rate| Pacer::limited(rate.bytes_per_second)),
         readers: Arc::new(Semaphore::new(READERS)),
+        requests: Arc::new(Semaphore::new(processor::requests_at_once(open_files))),
         handles: Arc::new(Semaphore::new(usize::try_from(open_files / 2).map_or(MANY, |half| half.clamp(1, MANY)))),
         uploads: Uploads::default(),
         events: EventBus::default(),

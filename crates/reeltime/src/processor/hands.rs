@@ -18,7 +18,7 @@ use super::{Outside, comparing, looking};
 use crate::events::{Event, Side, What};
 use crate::recording::Recording;
 use crate::storage::body::blocking;
-use crate::storage::{CompletedPart, CopySource, PartBody, StoreError, Stored, UploadRef};
+use crate::storage::{CopySource, PartBody, StoreError, Stored, UploadRef};
 
 /// A file that was changed within this time goes before a backlog.
 const FRESH: Duration = Duration::from_mins(1);
@@ -146,62 +146,40 @@ impl Hands {
 
 impl Task {
     async fn carry_out(self, action: Action) -> Input {
-        let store = &self.outside.store;
-        let key = &self.record.key;
-        let upload = |id: String| UploadRef { key: key.clone(), id };
-        let answer = match action {
+        let upload = |id: String| UploadRef { key: self.record.key.clone(), id };
+        match action {
             Action::SendPart { upload_id, generation, number, range, uploads, settled, live } => {
                 let sending = Sending { number, range, uploads, settled, live };
-                return match self.send_part(&upload(upload_id), generation, sending).await {
+                match self.send_part(&upload(upload_id), generation, sending).await {
                     Ok(part) => Input::PartStored { number, generation, part },
                     Err(trouble) => Input::PartFailed { number, generation, trouble },
-                };
+                }
             }
             Action::CopyPart { upload_id, generation, number, range, object_etag, part_etag, crc, proven } => {
                 let source = CopySource { object_etag, range, part_etag, crc };
-                return match self.copy_part(&upload(upload_id), generation, number, &source, proven).await {
+                match self.copy_part(&upload(upload_id), generation, number, &source, proven).await {
                     Ok(part) => Input::PartStored { number, generation, part },
                     Err(trouble) => Input::PartFailed { number, generation, trouble },
-                };
+                }
             }
             Action::VerifyPart { number, range, crc, etag } => {
                 let generation = self.record.generation;
-                return tokio::select! {
+                tokio::select! {
                     answer = self.verify(number, range, crc, &etag) => answer,
                     () = self.stop.cancelled() => Input::PartFailed { number, generation, trouble: Trouble::Outage },
-                };
+                }
             }
             Action::PutObject { size_bytes, settled } => {
-                return self.put_object(size_bytes, settled).await.unwrap_or_else(Input::Failed);
+                self.put_object(size_bytes, settled).await.unwrap_or_else(Input::Failed)
             }
             // Reading, for comparison or description, is not worth waiting for at a stop.
             Action::Describe(whole) => tokio::select! {
-                described = self.describe(&whole) => described.map(|()| Input::Described),
-                () = self.stop.cancelled() => return Input::Failed(Trouble::Outage),
+                described = self.describe(&whole) => described.map_or_else(Input::Failed, |()| Input::Described),
+                () = self.stop.cancelled() => Input::Failed(Trouble::Outage),
             },
-            Action::CreateUpload { for_copies } => store
-                .create_upload_for(key, &self.record.token(), for_copies)
-                .await
-                .map(|upload| Input::UploadCreated { upload_id: upload.id, abort_at: upload.abort_at }),
-            Action::ListUploads => store.list_uploads(key).await.map(|mut uploads| {
-                // Another stream of this process is at work on it: under a temp name, for example.
-                uploads.retain(|upload| !self.outside.uploads.is_anothers(self.id, &upload.upload_id));
-                Input::UploadsListed(uploads)
-            }),
-            Action::ListParts { upload_id } => store.list_parts(&upload(upload_id)).await.map(Input::PartsListed),
-            Action::Abort { upload_id } => store.abort(&upload(upload_id)).await.map(|()| Input::UploadAborted),
-            Action::Head => store.head(key).await.map(Input::HeadAnswered),
-            Action::Complete { upload_id, parts, crc, size_bytes } => {
-                let parts: Vec<_> = parts
-                    .into_iter()
-                    .map(|(number, part)| CompletedPart { number, etag: part.etag, crc: part.crc })
-                    .collect();
-                let completed = store.complete(&upload(upload_id), &parts, crc, size_bytes).await;
-                completed.map(|etag| Input::ObjectCompleted { etag })
-            }
             Action::CompareObject { facts, settled } => tokio::select! {
-                compared = self.compare_object(facts, settled) => return compared.unwrap_or_else(Input::Failed),
-                () = self.stop.cancelled() => return Input::Failed(Trouble::Outage),
+                compared = self.compare_object(facts, settled) => compared.unwrap_or_else(Input::Failed),
+                () = self.stop.cancelled() => Input::Failed(Trouble::Outage),
             },
             Action::Observe { .. }
             | Action::Create { .. }
@@ -211,9 +189,9 @@ impl Task {
             | Action::WarnOfExpiry { .. }
             | Action::Done
             | Action::GivenUp(_)
-            | Action::Retire => return Input::Touched, // carried out elsewhere
-        };
-        answer.unwrap_or_else(|error| Input::Failed(self.tell_trouble(&error)))
+            | Action::Retire => Input::Touched, // carried out elsewhere
+            action => self.ask(action).await,
+        }
     }
 
     async fn send_part(&self, upload: &UploadRef, generation: u32, sending: Sending) -> Result<Part, Trouble> {
@@ -340,20 +318,21 @@ impl Task {
 
     /// Writes the metadata document. One that the store will never take (its name is longer than
     /// the object's) is done without: the object is there and good.
-    async fn describe(&self, whole: &WholeObject) -> Result<(), StoreError> {
+    async fn describe(&self, whole: &WholeObject) -> Result<(), Trouble> {
         let store = &self.outside.store;
         let Some(recording) = self.recording() else { return Ok(()) };
         let full_key = store.full_key(&whole.record.key);
         let document = self.outside.describer.describe(whole, recording.file(), &store.bucket(), &full_key).await;
         let body = PartBody::of_bytes(Bytes::from(document));
         let key = whole.record.key.metadata_document();
+        let _place = self.place().await?;
         match store.put_object(&key, None, "application/json", body).await {
             Err(error) if error.trouble == Trouble::Refused => {
                 let message = format!("stored without its metadata document: {error}");
                 self.tell(What::Notice { message, hint: error.hint });
                 Ok(())
             }
-            stored => stored.map(|_| ()),
+            stored => stored.map(|_| ()).map_err(|error| self.tell_trouble(&error)),
         }
     }
 
@@ -369,7 +348,7 @@ impl Task {
         self.outside.events.tell(Event { stream: Some(self.id), path: Some(self.path()), what });
     }
 
-    fn tell_trouble(&self, error: &StoreError) -> Trouble {
+    pub(super) fn tell_trouble(&self, error: &StoreError) -> Trouble {
         if error.trouble != Trouble::SourceChanged {
             self.tell(What::Retrying { side: Side::Store, error: error.to_string(), hint: error.hint.clone() });
         }

@@ -11,6 +11,9 @@ use crate::events::{Event, Side, What};
 pub(super) const HINT: &str =
     "the checkpoint is written as soon as it can be; recordings go on being uploaded meanwhile";
 
+const RESUMING_HINT: &str =
+    "this recording goes on as soon as the checkpoint is there; it is safe on the disk meanwhile";
+
 /// Creates a stream in the checkpoint that has failed, however long that takes. One that it has
 /// as unfinished, under another name, has failed, too.
 pub(crate) async fn create(outside: &Outside, record: &StreamRecord) {
@@ -20,9 +23,9 @@ pub(crate) async fn create(outside: &Outside, record: &StreamRecord) {
             Ok(()) | Err(CheckpointError::Held { .. }) => return,
             Err(CheckpointError::Stale { .. }) => match end(outside, record).await {
                 Ok(()) => return,
-                Err(error) => retrying(outside, record, &error),
+                Err(error) => retrying(outside, record, &error, HINT),
             },
-            Err(error) => retrying(outside, record, &error),
+            Err(error) => retrying(outside, record, &error, HINT),
         }
         backoff.wait().await;
     }
@@ -43,7 +46,13 @@ async fn end(outside: &Outside, record: &StreamRecord) -> Result<(), CheckpointE
 /// Makes this process the owner of a stream of its node, however long that takes: whoever had it
 /// before, and may only be frozen, cannot write any more. `record` becomes what the checkpoint
 /// has, but for its names here. `false` if the stream is another node's, or is not there any more.
+///
+/// A store that only one process can have needs no claim: whoever could open it is the owner. So
+/// a state file on a full disk keeps no recording from going on.
 pub(crate) async fn claim(outside: &Outside, record: &mut StreamRecord) -> bool {
+    if !outside.checkpoint.is_shared() {
+        return true;
+    }
     let mut backoff = Backoff::default();
     loop {
         let error = match outside.checkpoint.claim(record.id, record.epoch, &record.node).await {
@@ -64,7 +73,7 @@ pub(crate) async fn claim(outside: &Outside, record: &mut StreamRecord) -> bool 
             Err(CheckpointError::Unknown { .. } | CheckpointError::Held { .. }) => return false,
             Err(error) => error,
         };
-        retrying(outside, record, &error);
+        retrying(outside, record, &error, RESUMING_HINT);
         backoff.wait().await;
     }
 }
@@ -75,14 +84,14 @@ pub(crate) async fn load_parts(outside: &Outside, record: &StreamRecord) -> Part
     loop {
         match outside.checkpoint.load_parts(record.id, record.generation).await {
             Ok(table) => return table,
-            Err(error) => retrying(outside, record, &error),
+            Err(error) => retrying(outside, record, &error, RESUMING_HINT),
         }
         backoff.wait().await;
     }
 }
 
-fn retrying(outside: &Outside, record: &StreamRecord, error: &CheckpointError) {
-    let what = What::Retrying { side: Side::Checkpoint, error: error.to_string(), hint: HINT.into() };
+fn retrying(outside: &Outside, record: &StreamRecord, error: &CheckpointError, hint: &str) {
+    let what = What::Retrying { side: Side::Checkpoint, error: error.to_string(), hint: hint.to_owned() };
     outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
 }
 

@@ -12,6 +12,7 @@ use reeltime::cli::run::{RunArgs, outside, supervise};
 use reeltime::config::Config;
 use reeltime::http::Readiness;
 use reeltime::processor::Outside;
+use reeltime::storage::s3::Patience;
 use reeltime::storage::{ObjectStore, S3Config, S3Store};
 use reeltime::supervisor::Ended;
 use reeltime::view::{Board, StreamView};
@@ -46,11 +47,20 @@ impl World {
 
     /// The same, with a change of what cannot be set from outside.
     pub(crate) fn start_inside_with(&self, args: &[&str], change: impl FnOnce(&mut Outside)) -> Inside {
+        self.start_inside_so(args, Patience::default(), change)
+    }
+
+    /// The same, which bears the silence of the store for so long.
+    pub(crate) fn start_inside_patient(&self, args: &[&str], patience: Patience) -> Inside {
+        self.start_inside_so(args, patience, |_| {})
+    }
+
+    fn start_inside_so(&self, args: &[&str], patience: Patience, change: impl FnOnce(&mut Outside)) -> Inside {
         let config = self.config(args);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let stop = CancellationToken::new();
         let (heard, board, work) = runtime.block_on(async {
-            let store = self.connect().await;
+            let store = self.connect(patience).await;
             let checkpoint = checkpoint::url::open(&config.state, &config.node).await.unwrap();
             let mut outside = outside(&config, store, checkpoint, 1024);
             change(&mut outside);
@@ -73,7 +83,7 @@ impl World {
         config
     }
 
-    async fn connect(&self) -> Arc<dyn ObjectStore> {
+    async fn connect(&self, patience: Patience) -> Arc<dyn ObjectStore> {
         let Destination::S3 { bucket, proxy, store: Some(store), .. } = &self.destination else {
             panic!("only real stores are used so")
         };
@@ -84,6 +94,7 @@ impl World {
             endpoint: Some(proxy.endpoint()),
             region: Some(keys.region),
             credentials: Some(aws_sdk_s3::config::SharedCredentialsProvider::new(given)),
+            patience,
             ..S3Config::new(bucket, "")
         };
         Arc::new(S3Store::connect(config).await.unwrap())

@@ -9,6 +9,7 @@ mod state;
 mod waits;
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use testkit::daemon::{Daemon, Running};
-use testkit::proxy::Proxy;
+use testkit::proxy::{Proxy, TcpProxy};
 use testkit::servers::{Moto, Provider, S3, Shared, Store};
 
 pub(crate) use heard::Heard;
@@ -105,6 +106,26 @@ impl World {
             env: store.env(),
             store: Some(Arc::clone(store)),
         })
+    }
+
+    /// The same with the state in Redis, whatever `REELTIME_TEST_STATE` says.
+    pub(crate) fn with_state_in_redis(mut self) -> Self {
+        self.state = StateStore::in_redis();
+        self
+    }
+
+    /// The state is in this file from now on, whatever `REELTIME_TEST_STATE` says.
+    pub(crate) fn keep_state_in(&mut self, path: &Path) {
+        self.state = StateStore::Sqlite(path.to_owned());
+    }
+
+    /// The state is in Redis from now on, whatever `REELTIME_TEST_STATE` says, and reeltime comes to
+    /// it by this address of the machine.
+    pub(crate) fn keep_state_in_redis_at(&mut self, host: IpAddr) -> Arc<TcpProxy> {
+        let redis = RedisState::at(host);
+        let proxy = Arc::clone(&redis.proxy);
+        self.state = StateStore::Redis(redis);
+        proxy
     }
 
     pub(crate) fn recordings(&self) -> PathBuf {

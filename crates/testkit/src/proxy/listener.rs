@@ -1,6 +1,7 @@
 //! Accepting connections on an address that can go down and come up again.
 
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,9 @@ pub(super) enum Ending {
 /// Accepts connections on a thread of its own until it is dropped.
 #[derive(Debug)]
 pub(super) struct Listener {
+    /// Kept from others as long as this lives.
     port: Port,
+    host: IpAddr,
     /// Whether it listens, and how often open connections have been reset.
     wanted: watch::Sender<Wanted>,
     /// Whether the socket is open now.
@@ -44,6 +47,15 @@ impl Listener {
         S: Fn(TcpStream) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), serve)
+    }
+
+    /// The same at another address of this machine.
+    pub(super) fn start_at<S, F>(host: IpAddr, serve: S) -> Self
+    where
+        S: Fn(TcpStream) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("testkit-proxy")
@@ -53,7 +65,7 @@ impl Listener {
         let port = Port::reserve();
         let wanted = watch::Sender::new(Wanted { up: true, resets: 0 });
         let (open, listening) = watch::channel(false);
-        let listener = Self { port, wanted, listening, runtime: Some(runtime) };
+        let listener = Self { port, host, wanted, listening, runtime: Some(runtime) };
         let (address, wanted) = (listener.address(), listener.wanted.subscribe());
         let runtime = listener.runtime.as_ref().expect("it was just made");
         runtime.spawn(accept(address, wanted, open, Arc::new(serve)));
@@ -62,7 +74,7 @@ impl Listener {
     }
 
     pub(super) fn address(&self) -> String {
-        self.port.address()
+        format!("{}:{}", self.host, self.port.number())
     }
 
     pub(super) fn go_down(&self) {

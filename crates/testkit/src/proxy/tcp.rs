@@ -1,5 +1,6 @@
 //! A proxy that knows nothing of what it carries: for Redis, or for a store over TLS.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -56,18 +57,23 @@ struct Counted {
 impl TcpProxy {
     /// Starts a proxy before the server at `upstream` (`host:port`), passing everything.
     pub fn before(upstream: &str) -> Self {
+        Self::before_at(upstream, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same at another address of this machine.
+    pub fn before_at(upstream: &str, host: IpAddr) -> Self {
         let mode = watch::Sender::new(TcpMode::Pass);
         let bytes = Arc::new(Counted::default());
         let cuts = Cuts::default();
         let (upstream, modes) = (Arc::<str>::from(upstream), mode.subscribe());
         let (counted, watched) = (Arc::clone(&bytes), Arc::clone(&cuts));
-        let listener = Listener::start(move |client| {
+        let listener = Listener::start_at(host, move |client| {
             carry(client, Arc::clone(&upstream), modes.clone(), Arc::clone(&counted), Arc::clone(&watched))
         });
         Self { listener, mode, bytes, cuts }
     }
 
-    /// `127.0.0.1:port`.
+    /// `host:port`.
     pub fn address(&self) -> String {
         self.listener.address()
     }

@@ -31,6 +31,10 @@ pub(super) struct Failure {
     pub(super) code: String,
 }
 
+/// No connection could be made for want of a file.
+const OPEN_FILES: &str = "the store is not to blame: raise the limit on open files (LimitNOFILE= in the unit, ulimit -Hn); \
+    it is tried again, and nothing is lost";
+
 impl Failure {
     /// What a failed SDK call means.
     pub(super) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
@@ -81,7 +85,11 @@ impl Failure {
         if let Some(error) = find::<CredentialsError>(error) {
             return Self::of_credentials(error);
         }
-        Self::outage(chain(error))
+        let failure = Self::outage(chain(error));
+        if lacks_open_files(error) {
+            return Self { hint: OPEN_FILES.to_owned(), ..failure };
+        }
+        failure
     }
 
     fn of_credentials(error: &CredentialsError) -> Self {
@@ -311,9 +319,29 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     None
 }
 
+/// Whether this process, or this machine, may open no more files.
+fn lacks_open_files(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| matches!(io.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
+            return true;
+        }
+        // What such an error wraps is no source of it, but that one's is.
+        next = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use aws_sdk_s3::operation::head_object::HeadObjectError;
+    use aws_smithy_runtime_api::client::result::ConnectorError;
+
     use super::*;
 
     #[test]
@@ -338,6 +366,21 @@ mod tests {
         ] {
             assert_eq!(meaning(status, code).0, trouble, "{status} {code}");
         }
+    }
+
+    #[test]
+    fn a_process_that_may_open_no_more_files_does_not_blame_the_store() {
+        let connecting = |number| {
+            let error = io::Error::other(io::Error::from_raw_os_error(number));
+            let error = SdkError::dispatch_failure(ConnectorError::io(error.into()));
+            Failure::of::<HeadObjectError>(&error)
+        };
+        let few = connecting(libc::EMFILE);
+        assert_eq!(few.trouble, Trouble::Outage);
+        assert!(few.cause.contains("Too many open files"), "{}", few.cause);
+        assert!(few.hint.contains("LimitNOFILE="), "{}", few.hint);
+        let refused = connecting(libc::ECONNREFUSED);
+        assert!(refused.hint.contains("check that the store is up"), "{}", refused.hint);
     }
 
     #[test]

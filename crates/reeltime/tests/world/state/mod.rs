@@ -62,9 +62,14 @@ impl StateStore {
     /// Of the kind that the environment chooses; a file is in this directory.
     pub(crate) fn chosen(dir: &Path) -> Self {
         match Settings::get().state {
-            StateChoice::Redis => Self::Redis(RedisState::new()),
+            StateChoice::Redis => Self::in_redis(),
             StateChoice::Sqlite => Self::Sqlite(dir.join("state.db")),
         }
+    }
+
+    /// Keys of its own on the redis-server of all tests.
+    pub(crate) fn in_redis() -> Self {
+        Self::Redis(RedisState::new())
     }
 
     /// For `--state`.

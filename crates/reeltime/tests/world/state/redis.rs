@@ -2,6 +2,7 @@
 //! proxy through which reeltime comes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -54,11 +55,16 @@ struct Dump {
 
 impl RedisState {
     pub(super) fn new() -> Self {
+        Self::at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// One that reeltime comes to by this address of the machine.
+    pub(crate) fn at(host: IpAddr) -> Self {
         static SERVER: Shared<Redis> = Shared::new();
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let server = SERVER.get_or_make(Redis::start);
         let prefix = format!("test-{}:", NEXT.fetch_add(1, Ordering::Relaxed));
-        let proxy = Arc::new(TcpProxy::before(&server.address()));
+        let proxy = Arc::new(TcpProxy::before_at(&server.address(), host));
         Self { server, prefix, proxy }
     }
 
