@@ -19,8 +19,9 @@ pub(crate) fn at_once(open_files: u64) -> usize {
 /// for that reason.
 const FEW: usize = 4;
 
-/// Enough for a thousand requests a second to a store that takes 60 ms for one.
-const MANY: usize = 64;
+/// Enough for five hundred requests a second to a store that takes 60 ms for one. Each has a
+/// connection to itself, which is kept for a while and takes some 70 KB.
+const MANY: usize = 32;
 
 impl Task {
     /// Asks the store, as soon as there is a place.
