@@ -65,7 +65,9 @@ fn survives(phase: Phase, first: First) {
         (begin(S3_PART + MIB), down)
     } else {
         let recording = begin(if phase == Phase::Middle { S3_PART + MIB } else { 2 * S3_PART + MIB });
-        wait_part(&daemon, &path, if phase == Phase::Middle { 1 } else { 2 });
+        for part in 1..=(if phase == Phase::Middle { 1 } else { 2 }) {
+            wait_part(&daemon, &path, part); // in whatever order they are stored
+        }
         (recording, go_down())
     };
     recording.go_on();
