@@ -94,7 +94,6 @@ impl Sink {
     }
 
     fn answer(&self, head: &Head, wire: &mut Wire) -> io::Result<Answer> {
-        let length = head.length()?;
         let (bucket, key) = head.path.split_once('/').unwrap_or((&head.path, ""));
         if bucket == "_sink" {
             return Ok(self.about_itself(key));
@@ -102,12 +101,12 @@ impl Sink {
         let upload = head.param("uploadId");
         let name = match (head.method.as_str(), key.is_empty()) {
             ("PUT", false) if head.header("x-amz-copy-source").is_some() => {
-                wire.forget(length, |_| {})?;
+                wire.forget_body(head, |_| {})?;
                 return Ok(Answer::error("501 Not Implemented", "NotImplemented"));
             }
-            ("PUT", false) => return self.take(head, length, wire),
+            ("PUT", false) => return self.take(head, wire),
             ("POST", false) => {
-                let body = wire.collect(length)?;
+                let body = wire.body(head)?;
                 return Ok(match upload {
                     Some(id) => self.complete(head, id, &String::from_utf8_lossy(&body)),
                     None if head.param("uploads").is_some() => self.create(head),
@@ -121,7 +120,7 @@ impl Sink {
             ("GET", true) => "ListObjectsV2",
             _ => return Ok(Answer::error("501 Not Implemented", "NotImplemented")),
         };
-        wire.forget(length, |_| {})?;
+        wire.forget_body(head, |_| {})?;
         let mut memory = self.memory(name);
         Ok(match (name, upload) {
             ("HeadObject", _) => match memory.objects.get(&head.path) {
@@ -148,10 +147,10 @@ impl Sink {
     }
 
     /// `PutObject` and `UploadPart`.
-    fn take(&self, head: &Head, length: u64, wire: &mut Wire) -> io::Result<Answer> {
+    fn take(&self, head: &Head, wire: &mut Wire) -> io::Result<Answer> {
         let key = head.path.split_once('/').map_or("", |(_, key)| key);
         let group = key.split_once('/').map_or("", |(first, _)| first);
-        wire.forget(length, |bytes| {
+        let length = wire.forget_body(head, |bytes| {
             if let Some(link) = &self.link {
                 link.pass(bytes);
             }

@@ -60,11 +60,13 @@ impl Head {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The length of the body.
-    pub(super) fn length(&self) -> io::Result<u64> {
-        if self.header("transfer-encoding").is_some() {
-            return Err(invalid("a body of unknown length is not understood"));
-        }
+    /// Whether the body comes in chunks (RFC 9112, 7.1), without its length in the head.
+    fn is_chunked(&self) -> bool {
+        self.header("transfer-encoding").is_some()
+    }
+
+    /// The length of a body that is not in chunks.
+    fn length(&self) -> io::Result<u64> {
         let length = self.header("content-length").unwrap_or("0");
         length.parse().map_err(|_| invalid("the length of the body is no number"))
     }
@@ -86,27 +88,81 @@ impl Wire {
 
     /// The head of the next request; `None` if the client has no more.
     pub(super) fn head(&mut self) -> io::Result<Option<Head>> {
-        self.buffer.copy_within(self.begin..self.end, 0);
-        (self.begin, self.end) = (0, self.end - self.begin);
         loop {
-            if let Some(len) = self.buffer[..self.end].windows(4).position(|window| window == b"\r\n\r\n") {
-                let head = parse(&self.buffer[..len])?;
-                self.begin = len + 4;
+            let held = &self.buffer[self.begin..self.end];
+            if let Some(len) = held.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head = parse(&held[..len])?;
+                self.begin += len + 4;
                 return Ok(Some(head));
             }
-            if self.end == self.buffer.len() {
-                return Err(invalid("the head of a request is too long"));
-            }
-            match self.stream.inner().read(&mut self.buffer[self.end..])? {
-                0 if self.end == 0 => return Ok(None),
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                got => self.end += got,
+            let is_between_requests = held.is_empty();
+            match self.receive() {
+                Err(error) if is_between_requests && error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+                received => received?,
             }
         }
     }
 
-    /// Throws the next bytes away, telling how many came at a time.
-    pub(super) fn forget(&mut self, len: u64, mut got: impl FnMut(u64)) -> io::Result<()> {
+    /// Throws the body of a request away, telling how many bytes came at a time; answers how many
+    /// they were.
+    pub(super) fn forget_body(&mut self, head: &Head, mut got: impl FnMut(u64)) -> io::Result<u64> {
+        if !head.is_chunked() {
+            let length = head.length()?;
+            return self.forget(length, got).map(|()| length);
+        }
+        let mut total = 0;
+        loop {
+            let line = self.line()?;
+            let size = u64::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16);
+            let size = size.map_err(|_| invalid("the size of a chunk is no number"))?;
+            if size == 0 {
+                while !self.line()?.is_empty() {} // trailers
+                return Ok(total);
+            }
+            self.forget(size, &mut got)?;
+            self.line()?;
+            total += size;
+        }
+    }
+
+    /// The body of a request, which is small.
+    pub(super) fn body(&mut self, head: &Head) -> io::Result<Vec<u8>> {
+        if head.is_chunked() {
+            return Err(invalid("a small body does not come in chunks"));
+        }
+        self.collect(head.length()?)
+    }
+
+    /// The next line, without its end.
+    fn line(&mut self) -> io::Result<String> {
+        loop {
+            let held = &self.buffer[self.begin..self.end];
+            if let Some(len) = held.windows(2).position(|pair| pair == b"\r\n") {
+                let line = String::from_utf8_lossy(&held[..len]).into_owned();
+                self.begin += len + 2;
+                return Ok(line);
+            }
+            self.receive()?;
+        }
+    }
+
+    /// Receives more, behind what is held.
+    fn receive(&mut self) -> io::Result<()> {
+        self.buffer.copy_within(self.begin..self.end, 0);
+        (self.begin, self.end) = (0, self.end - self.begin);
+        if self.end == self.buffer.len() {
+            return Err(invalid("the head of a request, or a line of it, is too long"));
+        }
+        match self.stream.inner().read(&mut self.buffer[self.end..])? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            got => {
+                self.end += got;
+                Ok(())
+            }
+        }
+    }
+
+    fn forget(&mut self, len: u64, mut got: impl FnMut(u64)) -> io::Result<()> {
         let kept = ((self.end - self.begin) as u64).min(len);
         self.begin += kept as usize;
         let mut left = len - kept;
@@ -134,8 +190,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The next bytes, of a body that is small.
-    pub(super) fn collect(&mut self, len: u64) -> io::Result<Vec<u8>> {
+    fn collect(&mut self, len: u64) -> io::Result<Vec<u8>> {
         let mut body = vec![0; usize::try_from(len).map_err(io::Error::other)?];
         let kept = (self.end - self.begin).min(body.len());
         body[..kept].copy_from_slice(&self.buffer[self.begin..self.begin + kept]);
