@@ -2,12 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use testkit::recorders::synthetic::fill;
 
 use crate::{Failure, Outcome};
+
+/// Since a recording of a backlog has ended.
+const ENDED: Duration = Duration::from_hours(1);
 
 /// Files of one size below a directory.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +26,7 @@ impl Load {
     }
 
     /// Writes the files, `a000/000042.mp4`, a hundred to a directory, with bytes that do not
-    /// repeat.
+    /// repeat. They look as if they had ended an hour ago: what has changed just now may be live.
     pub(crate) fn write(self, dir: &Path) -> Outcome<()> {
         let mut block = vec![0; 1 << 20];
         for file in 0..self.files {
@@ -37,6 +41,7 @@ impl Load {
                 output.write_all(&block[..take]).map_err(failed)?;
                 at += take as u64;
             }
+            output.set_modified(SystemTime::now() - ENDED).map_err(failed)?;
         }
         Ok(())
     }
@@ -49,9 +54,10 @@ pub(crate) fn let_settle(dir: &Path) -> Outcome<()> {
     let failed = |error: std::io::Error| Failure::of("read", dir, &error);
     let newest = recordings_below(dir)?
         .iter()
-        .filter_map(|path| fs::metadata(path).and_then(|data| data.modified()).ok())
+        .filter_map(|path| fs::metadata(path).map(|data| data.ctime()).ok())
         .max()
-        .unwrap_or(SystemTime::UNIX_EPOCH);
+        .unwrap_or(0);
+    let newest = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(newest).unwrap_or(0));
     let status = std::process::Command::new("sync").arg("-f").arg(dir).status().map_err(failed)?;
     if !status.success() {
         return Err(Failure(format!("sync of {} failed", dir.display())));

@@ -13,6 +13,8 @@ use crate::rounds::Samples;
 const PART_BYTES: u64 = 8 << 20;
 /// 100 Mbit/s.
 const RATE: f64 = 12_500_000.0;
+/// A part alone on the link takes 0.7 s, and the recorders leave more than half of it free.
+const LIVE_SECONDS: f64 = 3.0;
 const WINDOW_SECONDS: f64 = 10.0;
 /// What the connections hold at the beginning is no rate yet.
 const BEGINNING_SECONDS: f64 = 2.0;
@@ -27,7 +29,7 @@ struct Look {
 pub(super) fn run(bench: &Bench, section: &mut Section) -> Outcome<()> {
     let (seconds, streams) = (bench.size(60.0, 13.0), 10);
     section.say(&format!(
-        "`--bandwidth 100Mbit/s`, a backlog of files of 100 MiB each, and {streams} recorders at 4 Mbit/s, for \
+        "`--bandwidth 100Mbit/s`, a backlog of files of 100 MiB each, and {streams} recorders at 3 to 5 Mbit/s, 40 Mbit/s together, for \
          {seconds:.0} s."
     ));
     let room = bench.room()?;
@@ -40,8 +42,9 @@ pub(super) fn run(bench: &Bench, section: &mut Section) -> Outcome<()> {
         dir: dir.clone(),
         files: streams,
         begin_bytes: 0,
-        slowest: 500_000,
-        fastest: 500_000,
+        // Not all of their parts are full at the same moment.
+        slowest: 375_000,
+        fastest: 625_000,
         growing: None,
         seconds,
         part_bytes: PART_BYTES,
@@ -83,17 +86,17 @@ pub(super) fn run(bench: &Bench, section: &mut Section) -> Outcome<()> {
         }
     }
     section.aim(
-        "live before backlog, and the backlog does not starve",
+        &format!("live before backlog: a full part is stored within {LIVE_SECONDS} s (p90)"),
         &format!(
-            "backlog at least {:.1} Mbit/s; a full live part is stored after {:.1} s (median), {:.1} s (largest); {never} \
-             of {} were not at the end",
-            least * 8.0 / 1e6,
+            "{:.1} s (median), {:.1} s (p90); {never} of {} were not stored yet at the end",
             lags.median(),
-            lags.max(),
+            lags.quantile(0.9),
             full.len()
         ),
-        least > 0.0 && never <= streams,
+        lags.is_empty() || lags.quantile(0.9) <= LIVE_SECONDS,
     );
+    let starved = format!("at least {:.1} Mbit/s over 10 s", least * 8.0 / 1e6);
+    section.aim("the backlog does not starve", &starved, least > 0.0);
     let rates: [Vec<_>; 2] = [
         windows.iter().map(|(at, all, _)| (*at, all * 8.0 / 1e6)).collect(),
         windows.iter().map(|(at, _, backlog)| (*at, backlog * 8.0 / 1e6)).collect(),
