@@ -194,7 +194,10 @@ impl StreamProcessor {
 
     /// Works until the stream is completed or failed, or belongs to somebody else, or `stop` is
     /// cancelled and the requests under way have ended.
-    pub async fn run(mut self, stop: CancellationToken) -> Left {
+    ///
+    /// Boxed, because a future has everything that it was called with several times over, and there
+    /// is one for each stream.
+    pub async fn run(mut self: Box<Self>, stop: CancellationToken) -> Left {
         self.give(Input::Start);
         while self.end.is_none() {
             if self.stopping && self.running.is_empty() {
@@ -296,7 +299,7 @@ impl StreamProcessor {
         self.outside.board.show(record.id, view);
     }
 
-    async fn finish(mut self) -> Left {
+    async fn finish(mut self: Box<Self>) -> Left {
         self.running.shutdown().await;
         let record = self.machine.record().clone();
         match self.end.unwrap_or(End::Left) {

@@ -139,8 +139,8 @@ impl Supervisor {
             let Some(place) = admission.await else { return Left::early(record) };
             let what = What::Discovered;
             outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
-            // On the heap from now on: tens of thousands may be waiting for their place.
-            Box::pin(StreamProcessor::begin(outside, record, origin, live, place).run(stop)).await
+            // On the heap: tens of thousands may be waiting for their place.
+            Box::new(StreamProcessor::begin(outside, record, origin, live, place)).run(stop).await
         });
         self.at_work.insert(work.id(), id);
     }
@@ -278,7 +278,7 @@ impl Supervisor {
             };
             let what = What::Resumed { uploaded_bytes: table.bytes() };
             outside.events.tell(Event { stream: Some(record.id), path: Some(record.path.clone()), what });
-            Box::pin(StreamProcessor::resume(outside, record, table, live, place).run(stop)).await
+            Box::new(StreamProcessor::resume(outside, record, table, live, place)).run(stop).await
         });
         self.at_work.insert(work.id(), id);
     }
