@@ -36,8 +36,6 @@ use reeltime_core::{
     Crc64Nvme, Limits, ObjectFacts, ObjectKey, PartNumber, PendingUpload, RemotePart, Trouble, WallTime,
 };
 
-use tokio::sync::Semaphore;
-
 use self::client::Clients;
 use self::errors::Failure;
 use self::plain::PlainUploads;
@@ -45,11 +43,6 @@ use super::{CompletedPart, CopySource, NewUpload, ObjectStore, PartBody, StoreEr
 
 /// The name of the object metadata that holds the token.
 const TOKEN: &str = "reeltime-token";
-
-/// Small requests that are made at the same time. Each has a connection to itself, which is kept
-/// for a while and takes some 70 KB: thousands of recordings that begin at once shall not open
-/// thousands.
-const REQUESTS_AT_ONCE: usize = 32;
 
 /// The longest key that S3 allows, in bytes of UTF-8.
 const MAX_KEY_BYTES: usize = 1024;
@@ -126,8 +119,6 @@ pub struct S3Store {
     prefix: String,
     limits: Limits,
     patience: Patience,
-    /// The limit on small requests; parts have the uplink's.
-    requests: Semaphore,
     /// Whether checksums may be given up when the store refuses them.
     checksums: Checksums,
     checksums_refused: AtomicBool,
@@ -165,7 +156,6 @@ impl S3Store {
             prefix: config.prefix,
             limits: config.limits.unwrap_or(known),
             patience: config.patience,
-            requests: Semaphore::new(REQUESTS_AT_ONCE),
             checksums: config.checksums,
             checksums_refused: AtomicBool::new(false),
             copies_refused: AtomicBool::new(false),
@@ -212,8 +202,7 @@ impl S3Store {
         answer
     }
 
-    /// Waits for its turn, and then for the answer to a small request, but not for ever: `extra`
-    /// longer than usual.
+    /// Waits for the answer to a small request, but not for ever: `extra` longer than usual.
     async fn ask<T, E>(
         &self,
         extra: Duration,
@@ -222,7 +211,6 @@ impl S3Store {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let _turn = self.requests.acquire().await.ok(); // it is never closed
         let patience = self.patience.answer + extra;
         match tokio::time::timeout(patience, Box::pin(request)).await {
             Ok(answer) => answer.map_err(|error| Failure::of(&error)),

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod parts;
-mod turns;
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
