@@ -86,6 +86,8 @@ pub struct StreamMachine {
     /// What the store may have of the stream without the checkpoint knowing.
     survey: Survey,
     survey_denials: u32,
+    /// The upload that was begun for this stream, not found in the store.
+    own_upload: Option<String>,
     /// An object that may be this recording already.
     found: Option<ObjectFacts>,
     /// The store has said that the upload is gone: completed, aborted or expired.
@@ -188,6 +190,7 @@ impl StreamMachine {
     pub fn restored(policy: Policy, record: StreamRecord, table: PartTable, temp_name: bool) -> Self {
         let seed = record.id.0.as_u64_pair();
         let unreconciled = record.upload != UploadState::None || record.state == State::PendingCompletion;
+        let own_upload = if let UploadState::Open { id } = &record.upload { Some(id.clone()) } else { None };
         // An upload may have been begun that the checkpoint did not get to know.
         let survey = match (&record.upload, record.state) {
             (UploadState::None, State::PendingCompletion) => Survey::Uploads, // the object is asked for anyway
@@ -214,6 +217,7 @@ impl StreamMachine {
             unreconciled,
             survey,
             survey_denials: 0,
+            own_upload,
             found: None,
             upload_doubted: false,
             ended: None,
