@@ -88,6 +88,8 @@ pub struct StreamMachine {
     survey_denials: u32,
     /// Which upload was begun, if its id is unknown; the newest one last.
     begun: Vec<PendingUpload>,
+    /// The upload that was begun for this stream, not found in the store.
+    own_upload: Option<String>,
     /// An object that may be this recording already.
     found: Option<ObjectFacts>,
     /// The store has said that the upload is gone: completed, aborted or expired.
@@ -194,6 +196,7 @@ impl StreamMachine {
         }
         let seed = record.id.0.as_u64_pair();
         let unreconciled = record.upload != UploadState::None || record.state == State::PendingCompletion;
+        let own_upload = if let UploadState::Open { id } = &record.upload { Some(id.clone()) } else { None };
         // An upload may have been begun that the checkpoint did not get to know.
         let survey = match (&record.upload, record.state) {
             (UploadState::None, State::PendingCompletion) => Survey::Uploads, // the object is asked for anyway
@@ -221,6 +224,7 @@ impl StreamMachine {
             survey,
             survey_denials: 0,
             begun: Vec::new(),
+            own_upload,
             found: None,
             upload_doubted: false,
             ended: None,

@@ -78,6 +78,8 @@ pub struct Supervisor {
     scanner: Scanner,
     /// The nodes whose streams are in these sources, too.
     fleet: Fleet,
+    /// The streams of other nodes because of which the checkpoint has refused these files.
+    rivals: HashMap<PathBuf, StreamId>,
     /// Places for streams of the backlog.
     backlog: Arc<Semaphore>,
     /// Oddities and unreadable places that were told already.
@@ -109,6 +111,7 @@ impl Supervisor {
             at_work: HashMap::new(),
             scanner,
             fleet,
+            rivals: HashMap::new(),
             backlog: Arc::new(Semaphore::new(BACKLOG_AT_ONCE)),
             told: HashSet::new(),
             scanned: HashSet::new(),
@@ -283,7 +286,8 @@ impl Supervisor {
                 if version.is_some_and(|version| version.same_content(&found.version)) => {}
             Some(Entry::Failed { reason: Some(Reason::SourceUnreadable), .. })
                 if is_unreadable(found.path.clone()).await => {}
-            Some(Entry::Failed { reason: Some(Reason::KeyTaken), .. }) if self.is_key_taken(source, &found) => {}
+            Some(Entry::Failed { reason: Some(Reason::KeyTaken), .. })
+                if self.is_key_taken(source, &found) || self.has_rival_elsewhere(&found).await => {}
             Some(Entry::Failed { version, reason, .. })
                 if *version == Some(found.version) && *reason != Some(Reason::KeyTaken) => {}
             Some(Entry::Completed { id, .. } | Entry::Failed { id, .. }) => {
@@ -320,6 +324,9 @@ impl Supervisor {
         }
         if self.stop.is_cancelled() {
             return;
+        }
+        if !is_over {
+            self.outside.board.remove(record.id); // it is shown again where it goes on here
         }
         // `None`: another stream has taken its place.
         let Some(path) = self.index.live_path(record.id).map(Path::to_owned) else { return };

@@ -11,6 +11,7 @@ impl StreamMachine {
             (Request::Create | Request::Save, Input::Saved) => {}
             (Request::CreateUpload, Input::UploadCreated { upload_id, abort_at }) => {
                 self.upload_will_end(abort_at, now);
+                self.own_upload = Some(upload_id.clone());
                 self.record.upload = UploadState::Open { id: upload_id };
                 self.unsaved = true;
             }

@@ -53,9 +53,10 @@ impl StreamMachine {
     /// have refused late: what was sent by then goes again, and nothing is written down any more.
     pub(super) fn yield_object(&mut self, theirs: &UploadState) {
         self.course = Course::Yielding;
-        // It may have been found in the store and gone on with; one that was asked for without an
-        // answer cannot be told from theirs.
-        if self.record.upload == *theirs || matches!(self.record.upload, UploadState::Creating { .. }) {
+        // One that was found in the store and gone on with may be theirs, and theirs may be the one
+        // that was begun here. One that was asked for without an answer cannot be told from theirs.
+        let is_own = matches!(&self.record.upload, UploadState::Open { id } if self.own_upload.as_ref() == Some(id));
+        if !is_own || self.record.upload == *theirs {
             self.record.upload = UploadState::None;
         }
         if matches!(self.request, Some(Request::Create | Request::Save)) {

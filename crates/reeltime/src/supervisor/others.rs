@@ -11,6 +11,7 @@ use super::index::Entry;
 use crate::checkpoint::{CheckpointError, Liveness};
 use crate::events::{Event, Side, What};
 use crate::recording::version_of;
+use crate::watch::scan::Found;
 
 impl Supervisor {
     /// What tells a source from every other directory; empty if that is not known.
@@ -81,8 +82,19 @@ impl Supervisor {
         }
         let other = format!("{} of node {}", rival.path.display(), rival.node);
         self.key_is_taken(&path, &other);
+        self.rivals.insert(path.clone(), rival.id);
         record.version = path.symlink_metadata().ok().as_ref().map(version_of);
         self.refuse(StreamRecord { path, ..record });
+    }
+
+    /// Whether the stream because of which a file was refused has the object still.
+    pub(super) async fn has_rival_elsewhere(&self, found: &Found) -> bool {
+        let Some(rival) = self.rivals.get(&found.path) else { return false };
+        match self.outside.checkpoint.find(*rival).await {
+            Ok(Some(rival)) => rival.key == found.key && rival.state != State::Failed,
+            Ok(None) => false,
+            Err(_) => true, // the next scan asks again
+        }
     }
 
     /// A stream of this node whose recording is another's now, should the checkpoint have it.

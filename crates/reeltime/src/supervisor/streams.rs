@@ -443,9 +443,10 @@ impl Supervisor {
     }
 
     pub(super) fn key_is_taken(&mut self, path: &Path, other: &dyn std::fmt::Display) {
-        self.failures += 1;
         let message = format!("{} is not uploaded: {other} would become the same object", path.display());
-        self.tell_once(path.to_owned(), message, Reason::KeyTaken.hint());
+        if self.tell_once(path.to_owned(), message, Reason::KeyTaken.hint()) {
+            self.failures += 1;
+        }
     }
 }
 

@@ -297,3 +297,45 @@ fn a_directory_that_its_node_does_not_watch_any_more_goes_on_at_another() {
     heir.wait_event_of("completed", &path, DEADLINE);
     site.assert_identical(&finished);
 }
+
+#[test]
+fn a_recording_that_is_another_nodes_is_not_shown_as_one_that_waits_here() {
+    let (site, redis) = (Site::new(), Redis::start());
+    let [left, right] = ["left", "right"].map(|node| site.start_as(node, "rec", &redis.url()));
+    for node in [&left, &right] {
+        node.wait_answers("/readyz", DEADLINE);
+    }
+    let recording = record_at(&site.path());
+    let yielded =
+        |node: &Running| node.events().iter().any(|line| line.message().is_some_and(|m| m.contains("belongs to node")));
+    left.process().wait_until("one to leave it", DEADLINE, || yielded(&left) || yielded(&right));
+    let other = if yielded(&left) { &left } else { &right };
+    let shown = || other.get("/metrics").text().lines().any(|line| line == "reeltime_streams{state=\"active\"} 1");
+    other.process().wait_until("it not to be counted", DEADLINE, || !shown());
+    drop(recording);
+}
+
+#[test]
+fn an_object_that_stays_taken_is_not_tried_for_until_it_is_free() {
+    let (site, redis) = (Site::new(), Redis::start());
+    let one = site.start_as("one", "rec", &redis.url());
+    let theirs = site.record_whole();
+    one.wait_event_of("completed", &theirs.path, DEADLINE);
+    let dir = site.beside("elsewhere");
+    fs::create_dir(&dir).unwrap();
+    let mine = Synthetic::into(dir.join("a.mp4"), Style::Append, 3 * PART + 7).seed(5).start().wait();
+    let two = site.start_as("two", "elsewhere", &redis.url());
+    says(&two, "elsewhere/a.mp4 is not uploaded");
+    let resumed = || two.events().iter().filter(|line| line.event() == Some("resumed")).count();
+    let scans = || redis.client().calls("pexpire").carried_out; // a lease is renewed every other second
+    let began = scans();
+    two.process().wait_until("some scans", DEADLINE, || scans() >= began + 10);
+    assert_eq!(resumed(), 0, "as long as the other one has it, that is known");
+
+    let id = redis.client().hash("reeltime:objects").into_values().next().unwrap();
+    let key = format!("reeltime:stream:{}:meta", id.split(' ').next().unwrap());
+    redis.client().command(&["DEL", &key]);
+    one.terminate(DEADLINE);
+    two.wait_event_of("completed", &mine.path, DEADLINE);
+    site.assert_identical(&mine);
+}
