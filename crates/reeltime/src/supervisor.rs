@@ -101,7 +101,7 @@ impl Supervisor {
     /// A supervisor that has not begun.
     pub fn new(task: Task, outside: Outside, readiness: Arc<Readiness>, stop: CancellationToken) -> Self {
         let scanner = Scanner::new(Arc::clone(&task.selection));
-        let fleet = Fleet::new(Arc::clone(&outside.checkpoint), task.node.clone());
+        let fleet = Fleet::new(Arc::clone(&outside.checkpoint), task.node.clone(), &task.marks);
         Self {
             task,
             outside,

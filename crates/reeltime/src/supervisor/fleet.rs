@@ -7,10 +7,13 @@
 //! their marks. The same if it was started again without that directory. Of several nodes that
 //! try, the epoch lets one.
 //!
+//! Not where the directory is away here, as if it were not mounted: another node may see it.
+//!
 //! A checkpoint that was away may have let leases end that nobody could renew. So silence counts
 //! only when it has been heard for a while.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +22,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore, Liveness};
+use crate::storage::body::blocking;
+use crate::watch::mark_of;
 
 /// From one question to the next.
 const ROUND: Duration = Duration::from_secs(1);
@@ -57,6 +62,8 @@ pub(super) struct Fleet {
     checkpoint: Arc<dyn CheckpointStore>,
     /// The name of this one.
     node: String,
+    /// The directories that are watched here, by their marks.
+    sources: Arc<HashMap<String, PathBuf>>,
     neighbours: BTreeMap<Neighbour, Sign>,
     asking: JoinSet<Heard>,
     /// What nodes have left could not be read.
@@ -71,8 +78,9 @@ struct Heard {
 }
 
 impl Fleet {
-    pub(super) fn new(checkpoint: Arc<dyn CheckpointStore>, node: String) -> Self {
-        Self { checkpoint, node, neighbours: BTreeMap::new(), asking: JoinSet::new(), in_trouble: false }
+    pub(super) fn new(checkpoint: Arc<dyn CheckpointStore>, node: String, marks: &HashMap<PathBuf, String>) -> Self {
+        let sources = Arc::new(marks.iter().map(|(source, mark)| (mark.clone(), source.clone())).collect());
+        Self { checkpoint, node, sources, neighbours: BTreeMap::new(), asking: JoinSet::new(), in_trouble: false }
     }
 
     /// Has the node of this stream listened for from now on, where it is.
@@ -110,7 +118,7 @@ impl Fleet {
     fn ask(&mut self) {
         let signs = self.neighbours.iter();
         let neighbours: Vec<_> = signs.map(|(neighbour, sign)| (neighbour.clone(), sign.is_long_silence())).collect();
-        let (checkpoint, own) = (Arc::clone(&self.checkpoint), self.node.clone());
+        let (checkpoint, own, sources) = (Arc::clone(&self.checkpoint), self.node.clone(), Arc::clone(&self.sources));
         let pause = if self.in_trouble { ROUND_IN_TROUBLE } else { ROUND };
         self.asking.spawn(async move {
             tokio::time::sleep(pause).await;
@@ -119,7 +127,8 @@ impl Fleet {
                 let (node, source) = &neighbour;
                 // One that cannot be asked for now is asked for again, and that is told elsewhere.
                 let heard = checkpoint.liveness(node, source).await.ok();
-                if heard == Some(Liveness::Left) || heard == Some(Liveness::Silent) && is_silent_for_long {
+                let is_gone = heard == Some(Liveness::Left) || heard == Some(Liveness::Silent) && is_silent_for_long;
+                if is_gone && is_there(sources.get(source), source).await {
                     gone.push(neighbour.clone());
                 }
                 liveness.push((neighbour, heard));
@@ -144,6 +153,12 @@ impl Sign {
     fn is_long_silence(self) -> bool {
         matches!(self, Self::SilentSince(since) if since.elapsed() + ROUND >= SILENCE)
     }
+}
+
+/// Whether a directory is the one that it was when this process began.
+async fn is_there(source: Option<&PathBuf>, mark: &str) -> bool {
+    let Some(source) = source.cloned() else { return false };
+    blocking(move || Ok(mark_of(&source))).await.is_ok_and(|now| now == mark)
 }
 
 /// What these have left.

@@ -339,3 +339,28 @@ fn an_object_that_stays_taken_is_not_tried_for_until_it_is_free() {
     two.wait_event_of("completed", &mine.path, DEADLINE);
     site.assert_identical(&mine);
 }
+
+#[test]
+fn nothing_is_inherited_where_the_directory_is_away() {
+    let (site, redis) = (Site::new(), Redis::start());
+    let path = site.path();
+    let (nodes, recording) = with_an_owner(&site, &redis, &path, &["heir"]);
+    let [owner, heir] = &nodes[..] else { unreachable!() };
+    // As if it were not mounted any more, on this machine.
+    let (dir, away) = (site.beside("rec"), site.beside("away"));
+    fs::rename(&dir, &away).unwrap();
+    fs::create_dir(&dir).unwrap();
+    owner.kill();
+    let node = "reeltime:node:owner";
+    heir.process().wait_until("its lease to end", DEADLINE, || redis.client().hash(node).is_empty());
+    let asked = || redis.client().calls("hmget").carried_out;
+    let began = asked();
+    heir.process().wait_until("it to listen for a while", DEADLINE, || asked() >= began + 20);
+    fs::remove_dir(&dir).unwrap();
+    fs::rename(&away, &dir).unwrap();
+    recording.go_on();
+    let finished = recording.wait();
+    heir.wait_event_of("completed", &path, DEADLINE);
+    site.assert_identical(&finished);
+    assert_eq!(parts_of(heir, &path), (3..=21).collect::<Vec<_>>());
+}
