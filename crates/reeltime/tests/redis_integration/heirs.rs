@@ -126,22 +126,37 @@ fn once_under_another_name_goes_on_with_what_a_killed_one_has_left() {
 }
 
 #[test]
-fn once_takes_for_done_what_another_node_has_completed_meanwhile() {
+fn once_waits_for_what_another_node_is_at_work_on() {
     let (site, redis) = (Site::new(), Redis::start());
     let path = site.path();
-    let own = site.beside("own");
-    fs::create_dir(&own).unwrap();
     let (nodes, recording) = with_an_owner(&site, &redis, &path, &[]);
-    let mine = record_at(&own.join("b.mp4"));
-    let once = site.node("another", "rec", "out", &redis.url()).arg(&own).arg("--once").start();
-    wait_part(&once, mine.path(), 2);
+    let once = site.node("another", "rec", "out", &redis.url()).arg("--once").start();
+    once.wait_answers("/readyz", DEADLINE);
+    let asked = || redis.client().calls("hgetall").carried_out;
+    let began = asked();
+    once.process().wait_until("it to ask for it again and again", DEADLINE, || asked() >= began + 5);
+    assert_eq!(once.process().exited().map(|exited| exited.status), None, "it is not completed");
     recording.go_on();
     let finished = recording.wait();
-    nodes[0].wait_event_of("completed", &path, DEADLINE);
-    mine.go_on();
-    mine.wait();
     assert_eq!(once.wait_exit(DEADLINE).code(), Some(0));
     site.assert_identical(&finished);
+    assert_eq!(parts_of(&nodes[0], &path).len(), 21);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_says_what_has_failed_on_another_node() {
+    let (site, redis) = (Site::new(), Redis::start());
+    let finished = site.record_whole();
+    let owner = site.start_as("gone", "rec", &redis.url());
+    owner.wait_event_of("completed", &finished.path, DEADLINE);
+    let store = open(&redis.url()).await;
+    let completed = store.load().await.unwrap().remove(0);
+    let failed = StreamRecord { state: State::Failed, reason: Some(Reason::Refused), ..completed.clone() };
+    store.transition(State::Completed, &StreamRecord { state: State::Active, ..completed }).await.unwrap();
+    store.transition(State::Active, &failed).await.unwrap();
+    let once = site.node("another", "rec", "out", &redis.url()).arg("--once").start();
+    assert_eq!(once.wait_exit(DEADLINE).code(), Some(1));
+    says(&once, "a.mp4 failed on node gone");
 }
 
 #[test]
