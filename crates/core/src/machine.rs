@@ -90,6 +90,9 @@ pub struct StreamMachine {
     begun: Vec<PendingUpload>,
     /// The upload that was begun for this stream, not found in the store.
     own_upload: Option<String>,
+    /// The checkpoint has not got to know of it yet. A part would make it hard to tell from
+    /// somebody else's, should that be lost in a crash.
+    own_upload_is_news: bool,
     /// An object that may be this recording already.
     found: Option<ObjectFacts>,
     /// The store has said that the upload is gone: completed, aborted or expired.
@@ -225,6 +228,7 @@ impl StreamMachine {
             survey_denials: 0,
             begun: Vec::new(),
             own_upload,
+            own_upload_is_news: false,
             found: None,
             upload_doubted: false,
             ended: None,

@@ -276,9 +276,17 @@ fn appeared(is_answered: bool) -> (Bench, Vec<Action>) {
     }
     assert!(asked.iter().any(|action| matches!(action, Action::CreateUpload { .. })), "{asked:?}");
     if is_answered {
-        asked = bench.give(Input::UploadCreated { upload_id: "u".to_owned(), abort_at: None });
+        let first = bench.give(Input::UploadCreated { upload_id: "u".to_owned(), abort_at: None });
+        assert!(first.iter().all(|action| matches!(action, Action::Save(_))), "nothing before it is noted: {first:?}");
+        asked = bench.give(Input::Saved);
     }
     (bench, asked)
+}
+
+#[test]
+fn no_part_is_sent_to_an_upload_that_is_not_noted_yet() {
+    let (_, asked) = appeared(true);
+    assert!(asked.iter().any(|action| matches!(action, Action::SendPart { .. })), "{asked:?}");
 }
 
 #[test]

@@ -148,7 +148,7 @@ impl StreamMachine {
             return false;
         };
         let id = id.clone();
-        if self.must_stay(number) {
+        if self.own_upload_is_news || self.must_stay(number) {
             return false;
         }
         if let Some(asked) = self.copy(number, range, out) {

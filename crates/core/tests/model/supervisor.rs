@@ -69,6 +69,7 @@ impl World {
             (link.claim(&mut record, node), record)
         };
         if !is_claimed {
+            self.owned_by = None; // or it was, and the answer got lost
             return;
         }
         self.owned_by = Some((record.node.clone(), record.epoch));

@@ -1,7 +1,7 @@
 //! What a test holds against what reeltime says: the objects, what is left over beside them, and
 //! the requests that the store got.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -59,8 +59,8 @@ impl World {
     /// of these keys that have a full part.
     pub(crate) fn recognisable_leftovers(&self, keys: &[String]) -> Vec<String> {
         if let Destination::Local(dir) = &self.destination {
-            let is_full = |name: &String| dir.join(name).metadata().is_ok_and(|file| file.len() >= self.part_bytes());
-            return hidden_files(dir).into_iter().filter(is_full).collect();
+            let has_full = |name: &String| has_part_of(&dir.join(format!("{name}.parts")), self.part_bytes());
+            return hidden_files(dir).into_iter().filter(has_full).collect();
         }
         let uploads = keys.iter().flat_map(|key| self.uploads_used(key).into_iter().map(move |id| (key, id)));
         let is_full = |parts: Vec<PartEntry>| parts.iter().any(|part| part.size_bytes >= self.part_bytes());
@@ -103,6 +103,20 @@ impl World {
         ];
         writing.iter().map(|op| self.proxy().count(*op)).sum()
     }
+}
+
+/// Whether an upload into a directory holds a part of so many bytes, by its journal.
+fn has_part_of(journal: &Path, bytes: u64) -> bool {
+    let Ok(records) = fs::read_to_string(journal) else { return false };
+    let mut held = BTreeMap::new();
+    for record in records.lines() {
+        match record.split(' ').collect::<Vec<_>>()[..] {
+            ["part", number, _, len, ..] => drop(held.insert(number, len == bytes.to_string())),
+            ["void", number, ..] => drop(held.remove(number)),
+            _ => {}
+        }
+    }
+    held.into_values().any(|is_full| is_full)
 }
 
 fn hidden_files(dir: &Path) -> Vec<String> {

@@ -5,11 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::sigv4::{Credentials, ToSign, encode, encode_query, sign};
 use crate::digest::RunningSha256;
 use crate::http::{self, Response};
+
+/// How long a server may say that it is busy.
+const BUSY: Duration = Duration::from_secs(30);
 
 /// A client of one store.
 #[derive(Clone, Debug)]
@@ -296,11 +299,18 @@ impl S3 {
         http::request_into(&self.address, method, &target, &headers, body, sink)
     }
 
-    /// A request that must be fulfilled.
+    /// A request that must be fulfilled; by a busy server not at once, as S3 allows.
     fn expect(&self, method: &str, bucket: &str, key: &str, query: &[(&str, &str)], body: &[u8]) -> Response {
-        let response = self
-            .call(method, bucket, key, query, &[], body)
-            .unwrap_or_else(|error| panic!("{method} {bucket}/{key} {query:?} at {}: {error}", self.address));
+        let deadline = Instant::now() + BUSY;
+        let response = loop {
+            let response = self
+                .call(method, bucket, key, query, &[], body)
+                .unwrap_or_else(|error| panic!("{method} {bucket}/{key} {query:?} at {}: {error}", self.address));
+            if response.status != 503 || Instant::now() > deadline {
+                break response;
+            }
+            std::thread::sleep(Duration::from_millis(100)); // between two attempts
+        };
         let (status, text) = (response.status, response.text());
         assert!((200..300).contains(&status), "{method} {bucket}/{key} {query:?}: {status} {text}");
         response
