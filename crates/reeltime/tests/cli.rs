@@ -127,7 +127,9 @@ fn a_source_that_may_not_be_listed_is_refused() {
     fs::set_permissions(place.path("rec"), fs::Permissions::from_mode(0o311)).unwrap();
     // Root may list everything: the binary is copied to where another user can run it.
     let binary = place.path("reeltime");
-    fs::copy(env!("CARGO_BIN_EXE_reeltime"), &binary).unwrap();
+    // By a process of its own: what this one has open for writing, a test beside it that starts a
+    // process would keep open for a moment, and the copy would be busy.
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_reeltime")).arg(&binary).status().unwrap().success());
     let mut command = Command::new(binary);
     command.env_clear().env("HOME", place.dir.path()).current_dir(place.dir.path());
     command.args(["run", "rec", "--to", "other"]);
