@@ -255,12 +255,12 @@ impl CheckpointStore for RedisStore {
         let known = self.find(id).await?;
         let mark = known.as_ref().map_or("", |record| record.source_mark.as_str());
         let keys = [self.layout.meta(id), self.layout.parts(id), self.layout.in_source_of(id, mark)];
-        let call = scripts::FORGET.on(keys.into_iter().chain(self.layout.sets_of(id)));
-        self.change("forget stream", id, call.arg(epoch.to_string()).arg(id.to_string())).await?;
-        match known {
-            Some(record) => self.release(&record).await.map_err(|failure| failure.of("forget stream", &self.location)),
-            None => Ok(()),
+        // First of all: whose word is left without its stream is waited for.
+        if let Some(record) = known.filter(|record| record.epoch == epoch && !self.read_only) {
+            self.release(&record).await.map_err(|failure| failure.of("forget stream", &self.location))?;
         }
+        let call = scripts::FORGET.on(keys.into_iter().chain(self.layout.sets_of(id)));
+        self.change("forget stream", id, call.arg(epoch.to_string()).arg(id.to_string())).await
     }
 }
 

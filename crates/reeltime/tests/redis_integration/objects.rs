@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::book::Book;
 use crate::common::{moved, record};
-use crate::{Answer, Store, open, outage};
+use crate::{Answer, Store, open, outage, unusable};
 
 /// A stream of node `recorder-2`, in another directory, that is to become the same object as the
 /// first.
@@ -140,4 +140,18 @@ async fn a_word_without_a_stream_counts_as_long_as_its_node_is_there() {
     client.command(&["DEL", "reeltime:node:recorder-2"]);
     store.create(&one).await.unwrap();
     assert_eq!(client.hash("reeltime:objects")[&object], format!("{} recorder-1", one.id));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_forgotten_by_half_is_forgotten_with_its_object_the_next_time() {
+    let redis = Redis::start();
+    let (store, client, one) = (open(&redis.url()).await, redis.client(), record(1));
+    store.create(&one).await.unwrap();
+    // Whatever keeps the one half from being done; a word without its stream would be waited for.
+    client.command(&["RENAME", "reeltime:objects", "kept"]);
+    client.command(&["SET", "reeltime:objects", "something else"]);
+    unusable(store.forget(one.id, one.epoch).await);
+    client.command(&["RENAME", "kept", "reeltime:objects"]);
+    store.forget(one.id, one.epoch).await.unwrap();
+    assert_eq!(Book::of(&redis).keys(), [].into());
 }
