@@ -48,8 +48,9 @@ impl Shared {
         &self.nodes[1 - self.owner]
     }
 
-    /// The other node has the recording, and brings it to its end; answers which parts it sent.
-    fn goes_on_elsewhere(self) -> Vec<u64> {
+    /// The other node has the recording, and brings it to its end; answers which parts it sent, and
+    /// which were sent by the one that had it.
+    fn goes_on_elsewhere(self) -> (Vec<u64>, Vec<u64>) {
         let path = self.site.path();
         self.recording.go_on_until(6 * PART + 1);
         wait_part(self.other(), &path, 6);
@@ -63,7 +64,7 @@ impl Shared {
         let streams = book.streams();
         assert_eq!(streams.len(), 1, "one recording is one stream: {streams:?}");
         assert_eq!(book.state(streams[0]).as_deref(), Some("completed"));
-        parts_of(other, &path)
+        (parts_of(other, &path), parts_of(&self.nodes[self.owner], &path))
     }
 }
 
@@ -106,7 +107,7 @@ fn of_two_nodes_that_see_a_recording_one_uploads_it() {
 fn the_recordings_of_a_dead_node_go_on_elsewhere_and_nothing_is_sent_again() {
     let shared = Shared::start();
     shared.nodes[shared.owner].kill();
-    let sent = shared.goes_on_elsewhere();
+    let (sent, _) = shared.goes_on_elsewhere();
     assert_eq!(sent, (3..=21).collect::<Vec<_>>());
 }
 
@@ -117,7 +118,7 @@ fn a_node_that_is_stopped_hands_its_recordings_over_at_once() {
     let owner = &shared.nodes[shared.owner];
     shared.redis.client().command(&["PERSIST", &format!("reeltime:node:{}", ["left", "right"][shared.owner])]);
     assert_eq!(owner.terminate(DEADLINE).code(), Some(0));
-    let sent = shared.goes_on_elsewhere();
+    let (sent, _) = shared.goes_on_elsewhere();
     assert_eq!(sent, (3..=21).collect::<Vec<_>>());
 }
 
@@ -132,10 +133,9 @@ fn a_node_that_was_frozen_beyond_its_lease_leaves_its_recordings_to_who_has_them
     shared.nodes[shared.owner].wait_event("it to notice", DEADLINE, |line| {
         line.message().is_some_and(|message| message.contains("belongs to node"))
     });
-    let frozen_sent = parts_of(&shared.nodes[shared.owner], &path);
-    assert!(frozen_sent.len() < 5, "{frozen_sent:?}");
-    let sent = shared.goes_on_elsewhere();
+    let (sent, by_the_frozen) = shared.goes_on_elsewhere();
     assert!(sent.contains(&21), "{sent:?}");
+    assert!(by_the_frozen.iter().all(|part| *part <= 6), "it has noticed by then: {by_the_frozen:?}");
 }
 
 #[test]
