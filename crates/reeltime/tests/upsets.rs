@@ -299,6 +299,26 @@ fn a_recording_of_another_source_never_replaces_an_object_of_the_same_key() {
 }
 
 #[test]
+fn a_recording_of_another_source_does_not_take_the_key_of_one_that_is_deleted_as_it_goes_on() {
+    let place = Place::new();
+    let other = place.dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let daemon = place.daemon().arg(&other).start();
+    let mut recorder = File::create(place.src("x.mp4")).unwrap();
+    recorder.write_all(b"first").unwrap();
+    wait_events(&daemon, "discovered", Some(&place.src("x.mp4")), 1);
+    wait_until("it to be held open", SOON, || {
+        let links = fs::read_dir(format!("/proc/{}/fd", daemon.process().pid())).unwrap().flatten();
+        links.filter_map(|link| fs::read_link(link.path()).ok()).any(|file| file == place.src("x.mp4"))
+    });
+    fs::remove_file(place.src("x.mp4")).unwrap();
+    write_old(&other.join("x.mp4"), b"second");
+    wait_events(&daemon, "notice", Some(&other.join("x.mp4")), 1);
+    drop(recorder);
+    wait_object(&daemon, &place.dst("x.mp4"), b"first");
+}
+
+#[test]
 fn a_temp_file_that_takes_the_name_of_a_completed_recording_goes_on_as_its_own_stream() {
     let place = Place::new();
     let (path, temp) = (place.src("x.mp4"), place.src("x.mp4.part"));

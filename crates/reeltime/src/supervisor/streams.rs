@@ -422,10 +422,9 @@ impl Supervisor {
             let together = name.starts_with(source) && temp_suffix_of(name, suffixes).is_some() != own;
             let exists = || name.symlink_metadata().is_ok_and(|found| found.is_file());
             let in_the_way = match self.index.get(name) {
-                Some(Entry::Live(_)) => exists(),
-                // Its object may be all there is of it by now. Within one source the name is
-                // used again; from another one it is another recording.
-                Some(Entry::Completed { .. }) => !name.starts_with(source) || exists(),
+                // Its object may be all there is of it by now, or soon. Within one source the name
+                // is used again; from another one it is another recording.
+                Some(Entry::Live(_) | Entry::Completed { .. }) => !name.starts_with(source) || exists(),
                 _ => false,
             };
             !together && in_the_way
