@@ -18,12 +18,14 @@ impl Samples {
         self.quantile(0.5)
     }
 
+    /// NaN of none, so that it meets no aim.
     pub(crate) fn min(&self) -> f64 {
-        self.0.iter().copied().fold(f64::INFINITY, f64::min)
+        self.0.iter().copied().fold(f64::NAN, f64::min)
     }
 
+    /// NaN of none, so that it meets no aim.
     pub(crate) fn max(&self) -> f64 {
-        self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+        self.0.iter().copied().fold(f64::NAN, f64::max)
     }
 
     /// Below which this share of them lies, interpolated; NaN of none.

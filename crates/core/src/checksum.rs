@@ -1,5 +1,7 @@
 //! CRC64NVME, the checksum that S3 can state for a whole multipart object.
 
+mod combine;
+
 use std::fmt;
 
 use crc_fast::{CrcAlgorithm, Digest};
@@ -23,7 +25,7 @@ impl Crc64Nvme {
     /// The checksum of this range followed by a range of `len` bytes with checksum `next`.
     #[must_use]
     pub fn followed_by(self, next: Self, len: u64) -> Self {
-        Self(product(power_of_x8(len), self.0) ^ next.0)
+        Self(combine::moved_by(self.0, len) ^ next.0)
     }
 
     /// A running computation over bytes that come in pieces.
@@ -68,44 +70,6 @@ impl Crc64Nvme {
         }
         u64::try_from(bits >> 2).ok().map(Self)
     }
-}
-
-// A checksum is a polynomial over GF(2), modulo that of CRC64NVME; the highest bit is the
-// coefficient of x^0. Bytes that follow multiply what was before them by x^8 each. That is some
-// thousand steps for any length, where the library's function for it takes a hundred times as many.
-
-/// The polynomial of CRC64NVME without its highest power.
-const POLYNOMIAL: u64 = 0x9a6c_9329_ac4b_c9b5;
-
-/// x^0.
-const ONE: u64 = 1 << 63;
-
-/// x^8.
-const X8: u64 = ONE >> 8;
-
-fn product(one: u64, mut other: u64) -> u64 {
-    let mut sum = 0;
-    for power in 0..u64::BITS {
-        if one & (ONE >> power) != 0 {
-            sum ^= other;
-        }
-        // Times x.
-        other = (other >> 1) ^ (POLYNOMIAL & (other & 1).wrapping_neg());
-    }
-    sum
-}
-
-/// x^8 to the power of `exponent`.
-fn power_of_x8(mut exponent: u64) -> u64 {
-    let (mut power, mut square) = (ONE, X8);
-    while exponent != 0 {
-        if exponent & 1 != 0 {
-            power = product(power, square);
-        }
-        square = product(square, square);
-        exponent >>= 1;
-    }
-    power
 }
 
 impl fmt::Debug for Crc64Nvme {

@@ -21,7 +21,7 @@ use crate::events::{Event, EventBus, Side, What};
 use crate::view::rfc3339;
 
 /// Who has said nothing for so long is dead.
-const LEASE: Duration = Duration::from_secs(8);
+pub(crate) const LEASE: Duration = Duration::from_secs(8);
 
 /// From one renewal to the next.
 const RENEWAL: Duration = Duration::from_secs(2);
@@ -41,9 +41,9 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the name `node` for directories with these marks, waiting for a checkpoint that is away until `stop`, and for another
-    /// reeltime that has the name as long as it may be dead. [`CheckpointError::Held`] if it
-    /// is not.
+    /// Takes the name `node` for directories with these marks. Waits for a checkpoint that is
+    /// away until `stop`, and for another reeltime that has the name as long as it may be dead:
+    /// [`CheckpointError::Held`] if it is not.
     pub async fn take(
         checkpoint: Arc<dyn CheckpointStore>,
         node: &str,

@@ -251,6 +251,7 @@ fn nodes_that_go_and_come_lose_nothing(provider: Provider) {
         }
     }
     running.drain(..).for_each(|recording| drop(recording.wait()));
+    assert!(takeovers > 0 || kills < 10, "in {kills} turns no node took over what the other had");
     println!("{}: {kills} turns, {takeovers} takeovers, {begun} recordings", world.to());
     for (node, name) in nodes.iter().zip(names) {
         node.kill();

@@ -157,6 +157,6 @@ fn wall_aim(section: &mut Section, title: &str, figures: &[Figures]) {
         return;
     }
     let measured: Vec<_> = ratios.iter().map(|(name, ratio)| format!("{name} {ratio:.2} ×")).collect();
-    let is_met = ratios.iter().all(|(_, ratio)| *ratio > 1.0);
+    let is_met = !ratios.is_empty() && ratios.iter().all(|(_, ratio)| *ratio > 1.0);
     section.aim(&format!("{title}: ahead of every neighbour"), &format!("its time: {}", measured.join(", ")), is_met);
 }

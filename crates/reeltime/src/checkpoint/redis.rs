@@ -5,9 +5,9 @@
 //! A stream is in one of the sets `streams:active`, `streams:pending_completion`,
 //! `streams:completed` and `streams:failed`; hash `stream:{id}:meta` is its record, hash
 //! `stream:{id}:parts` has a field for each part that was sent. Set `source:{mark}:streams` has the
-//! streams of a directory: a node that starts reads those of its own, not of the whole fleet. See [`presence`] for the nodes and
-//! [`objects`] for whose an object is; [`layout`] for what stands before these names, and
-//! [`fields`] for what is in them.
+//! streams of a directory: a node that starts reads those of its own, not of the whole fleet.
+//! See [`presence`] for the nodes and [`objects`] for whose an object is; [`layout`] for what
+//! stands before these names, and [`fields`] for what is in them.
 //!
 //! # Invariants
 //!
@@ -85,7 +85,7 @@ impl RedisStore {
             return Ok(());
         }
         match self.reserve(record).await.map_err(|failure| failure.of(op, &self.location))? {
-            Some(by) => Err(CheckpointError::Taken { by: Box::new(by) }),
+            Some(by) => Err(CheckpointError::Taken { by }),
             None => Ok(()),
         }
     }

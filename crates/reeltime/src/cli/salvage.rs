@@ -13,6 +13,7 @@ use super::places::{
 use crate::asking::patiently;
 use crate::checkpoint::Presence;
 use crate::config::{Settings, node_name, state_url};
+use crate::lease::LEASE;
 use crate::printable::printable;
 use crate::salvaging::{SalvageError, Salvaged, Salvager, select};
 
@@ -88,7 +89,10 @@ pub async fn salvage(args: SalvageArgs) -> Result<(), Failure> {
         {
             return Err(Failure::failed(
                 format!("node {node} is not lost: it runs, by its lease, as process {pid} on {host}"),
-                "if its machine has just been lost, its lease ends within 8 s; or say so with --yes; nothing was changed",
+                format!(
+                    "if its machine has just been lost, its lease ends within {} s; or say so with --yes; nothing was changed",
+                    LEASE.as_secs()
+                ),
             ));
         }
     }

@@ -65,11 +65,8 @@ impl Site {
             .env("REELTIME_LOG", "debug")
     }
 
-    /// A recording of 20 parts and something, which stands still after two and a half.
     pub(crate) fn record(&self) -> Recording {
-        let recording = Synthetic::into(self.path(), Style::Append, 20 * PART + 7).hold_at(2 * PART + PART / 2).start();
-        recording.wait_held(DEADLINE);
-        recording
+        record_at(&self.path())
     }
 
     /// A short one, from its beginning to its end.
@@ -86,6 +83,36 @@ impl Site {
         assert_eq!(sha256_of(self.out().join("a.mp4")), finished.sha256);
         assert!(self.out().join("a.mp4.metadata.json").exists());
     }
+}
+
+/// A recording of 20 parts and something, which stands still after two and a half.
+pub(crate) fn record_at(path: &Path) -> Recording {
+    let recording = Synthetic::into(path, Style::Append, 20 * PART + 7).hold_at(2 * PART + PART / 2).start();
+    recording.wait_held(DEADLINE);
+    recording
+}
+
+/// The parts of a recording that a node has sent so far.
+pub(crate) fn parts_of(node: &Running, path: &Path) -> Vec<u64> {
+    let is_part = |line: &LogLine| line.event() == Some("part_stored") && line.path() == Some(path);
+    let mut parts: Vec<_> =
+        node.events().iter().filter(|line| is_part(line)).filter_map(|line| line.number("part")).collect();
+    parts.sort_unstable();
+    parts
+}
+
+fn is_said(line: &LogLine, text: &str) -> bool {
+    line.message().is_some_and(|message| message.contains(text))
+}
+
+/// Whether a node has said this so far.
+pub(crate) fn has_said(node: &Running, text: &str) -> bool {
+    node.events().iter().any(|line| is_said(line, text))
+}
+
+/// Waits until a node says this.
+pub(crate) fn wait_said(node: &Running, text: &str) {
+    node.wait_event(text, DEADLINE, |line| is_said(line, text));
 }
 
 /// The one stream that there is.
@@ -129,7 +156,7 @@ fn metric(daemon: &Running, name: &str) -> u64 {
     line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
 }
 
-fn wait_said(daemon: &Running, what: &str) {
+fn wait_error(daemon: &Running, what: &str) {
     daemon.wait_event(what, DEADLINE, |line| line.text("error").is_some_and(|error| error.contains(what)));
 }
 
@@ -303,7 +330,7 @@ fn a_password_that_is_changed_while_it_runs_stops_nothing_and_the_old_one_need_n
     recording.go_on();
     let finished = recording.wait();
     wait_part(&daemon, &site.path(), 20);
-    wait_said(&daemon, "check user and password of --state");
+    wait_error(&daemon, "check user and password of --state");
     wait_object_and_attempts_to_say_so(&site, &daemon);
     assert_nothing_failed(&daemon);
     assert!(daemon.answers("/healthz"));
@@ -326,7 +353,7 @@ fn a_password_that_is_put_back_is_enough() {
     rotate(&redis, "another-secret");
     recording.go_on();
     let finished = recording.wait();
-    wait_said(&daemon, "check user and password of --state");
+    wait_error(&daemon, "check user and password of --state");
     rotate(&redis, "one-secret");
     daemon.wait_event_of("completed", site.path(), DEADLINE);
     site.assert_identical(&finished);

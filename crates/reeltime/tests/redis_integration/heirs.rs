@@ -6,34 +6,15 @@ use std::path::{Path, PathBuf};
 use reeltime::recording::version_of;
 use reeltime::watch::mark_of;
 use reeltime_core::{Reason, State, StreamRecord};
-use testkit::daemon::{LogLine, Running};
+use testkit::daemon::Running;
 use testkit::digest::sha256_of;
 use testkit::recorders::synthetic::{Recording, Style, Synthetic};
 use testkit::servers::Redis;
 
 use crate::book::Book;
 use crate::common::record;
-use crate::daemon::{PART, Site, wait_part};
+use crate::daemon::{PART, Site, has_said, parts_of, record_at, wait_part, wait_said};
 use crate::{DEADLINE, open};
-
-fn says(node: &Running, text: &str) -> LogLine {
-    node.wait_event(text, DEADLINE, |line| line.message().is_some_and(|message| message.contains(text)))
-}
-
-fn parts_of(node: &Running, path: &Path) -> Vec<u64> {
-    let is_part = |line: &LogLine| line.event() == Some("part_stored") && line.path() == Some(path);
-    let mut parts: Vec<_> =
-        node.events().iter().filter(|line| is_part(line)).filter_map(|line| line.number("part")).collect();
-    parts.sort_unstable();
-    parts
-}
-
-/// A recording at this place, of 20 parts and something, that stands still after two and a half.
-fn record_at(path: &Path) -> Recording {
-    let recording = Synthetic::into(path, Style::Append, 20 * PART + 7).hold_at(2 * PART + PART / 2).start();
-    recording.wait_held(DEADLINE);
-    recording
-}
 
 /// Nodes with one directory, ready; the first one was alone when the recording there began.
 fn with_an_owner(site: &Site, redis: &Redis, path: &Path, others: &[&str]) -> (Vec<Running>, Recording) {
@@ -156,7 +137,7 @@ async fn once_says_what_has_failed_on_another_node() {
     store.transition(State::Active, &failed).await.unwrap();
     let once = site.node("another", "rec", "out", &redis.url()).arg("--once").start();
     assert_eq!(once.wait_exit(DEADLINE).code(), Some(1));
-    says(&once, "a.mp4 failed on node gone");
+    wait_said(&once, "a.mp4 failed on node gone");
 }
 
 #[test]
@@ -175,7 +156,7 @@ fn a_recording_that_gets_the_name_of_another_nodes_object_is_not_uploaded_under_
     fs::rename(dir.join("z.mp4"), dir.join("a.mp4")).unwrap();
     recording.go_on();
     recording.wait();
-    says(&two, "elsewhere/a.mp4 is not uploaded");
+    wait_said(&two, "elsewhere/a.mp4 is not uploaded");
     let book = Book::of(&redis);
     let mine = book.streams().into_iter().find(|id| book.meta(*id)["node"] == "two").unwrap();
     let is_failed = || redis.client().members("reeltime:streams:failed").contains(&mine.to_string());
@@ -321,8 +302,7 @@ fn a_recording_that_is_another_nodes_is_not_shown_as_one_that_waits_here() {
         node.wait_answers("/readyz", DEADLINE);
     }
     let recording = record_at(&site.path());
-    let yielded =
-        |node: &Running| node.events().iter().any(|line| line.message().is_some_and(|m| m.contains("belongs to node")));
+    let yielded = |node: &Running| has_said(node, "belongs to node");
     left.process().wait_until("one to leave it", DEADLINE, || yielded(&left) || yielded(&right));
     let other = if yielded(&left) { &left } else { &right };
     let shown = || other.get("/metrics").text().lines().any(|line| line == "reeltime_streams{state=\"active\"} 1");
@@ -340,7 +320,7 @@ fn an_object_that_stays_taken_is_not_tried_for_until_it_is_free() {
     fs::create_dir(&dir).unwrap();
     let mine = Synthetic::into(dir.join("a.mp4"), Style::Append, 3 * PART + 7).seed(5).start().wait();
     let two = site.start_as("two", "elsewhere", &redis.url());
-    says(&two, "elsewhere/a.mp4 is not uploaded");
+    wait_said(&two, "elsewhere/a.mp4 is not uploaded");
     let resumed = || two.events().iter().filter(|line| line.event() == Some("resumed")).count();
     let scans = || redis.client().calls("pexpire").carried_out; // a lease is renewed every other second
     let began = scans();

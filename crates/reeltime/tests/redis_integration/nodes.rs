@@ -9,7 +9,7 @@ use testkit::servers::{Redis, RedisCluster};
 use uuid::Uuid;
 
 use crate::common::record;
-use crate::daemon::{PART, Site, wait_part};
+use crate::daemon::{PART, Site, wait_part, wait_said};
 use crate::{DEADLINE, Store, open};
 
 const NODE: &str = "reeltime:node:recorder-1";
@@ -152,9 +152,7 @@ async fn a_stream_that_another_node_has_taken_is_left_alone() {
     store.heartbeat(&later, None, Duration::from_hours(1)).await.unwrap();
     let epoch = store.claim(stream.id, stream.epoch, "recorder-2").await.unwrap();
     recording.go_on_until(5 * PART + 1);
-    daemon.wait_event("the other node to be named", DEADLINE, |line| {
-        line.text("message").is_some_and(|message| message.contains("belongs to node recorder-2"))
-    });
+    wait_said(&daemon, "belongs to node recorder-2");
     let other = site.record_other();
     daemon.wait_event_of("completed", &other.path, DEADLINE);
     let now = store.find(stream.id).await.unwrap().unwrap();

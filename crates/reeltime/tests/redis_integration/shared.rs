@@ -1,14 +1,13 @@
 //! Several nodes that record in one directory, or that would make one object.
 
 use std::fs;
-use std::path::Path;
 
-use testkit::daemon::{LogLine, Running};
+use testkit::daemon::Running;
 use testkit::servers::Redis;
 
 use crate::DEADLINE;
 use crate::book::Book;
-use crate::daemon::{PART, Site, wait_part};
+use crate::daemon::{PART, Site, has_said, parts_of, wait_part, wait_said};
 
 /// Two nodes with one directory, a recording that goes on, and which of them has it.
 struct Shared {
@@ -30,13 +29,11 @@ impl Shared {
         }
         let recording = site.record();
         let path = site.path();
-        let has_part = |node: &Running| node.events().iter().any(|line| is_part_of(line, &path));
+        let has_part = |node: &Running| !parts_of(node, &path).is_empty();
         nodes[0].process().wait_until("one of them to have it", DEADLINE, || nodes.iter().any(has_part));
         let owner = usize::from(has_part(&nodes[1]));
         wait_part(&nodes[owner], &path, 2);
-        nodes[1 - owner].wait_event("the other to say so", DEADLINE, |line| {
-            line.message().is_some_and(|message| message.contains("belongs to node"))
-        });
+        wait_said(&nodes[1 - owner], "belongs to node");
         nodes[0].process().wait_until("two parts in Redis", DEADLINE, || {
             let book = Book::of(&redis);
             book.streams().iter().any(|id| book.parts(*id).len() == 2)
@@ -66,17 +63,6 @@ impl Shared {
         assert_eq!(book.state(streams[0]).as_deref(), Some("completed"));
         (parts_of(other, &path), parts_of(&self.nodes[self.owner], &path))
     }
-}
-
-fn is_part_of(line: &LogLine, path: &Path) -> bool {
-    line.event() == Some("part_stored") && line.path() == Some(path)
-}
-
-fn parts_of(node: &Running, path: &Path) -> Vec<u64> {
-    let mut parts: Vec<_> =
-        node.events().iter().filter(|line| is_part_of(line, path)).filter_map(|line| line.number("part")).collect();
-    parts.sort_unstable();
-    parts
 }
 
 #[test]
@@ -130,9 +116,7 @@ fn a_node_that_was_frozen_beyond_its_lease_leaves_its_recordings_to_who_has_them
     shared.recording.go_on_until(6 * PART + 1);
     wait_part(shared.other(), &path, 6);
     shared.nodes[shared.owner].process().thaw();
-    shared.nodes[shared.owner].wait_event("it to notice", DEADLINE, |line| {
-        line.message().is_some_and(|message| message.contains("belongs to node"))
-    });
+    wait_said(&shared.nodes[shared.owner], "belongs to node");
     let (sent, by_the_frozen) = shared.goes_on_elsewhere();
     assert!(sent.contains(&21), "{sent:?}");
     assert!(by_the_frozen.iter().all(|part| *part <= 6), "it has noticed by then: {by_the_frozen:?}");
@@ -176,9 +160,7 @@ fn what_two_nodes_began_while_redis_was_away_becomes_one_recording() {
         wait_part(node, &path, 2); // each believes that it is alone
     }
     redis.restart();
-    let has_yielded = |node: &Running| {
-        node.events().iter().any(|line| line.message().is_some_and(|message| message.contains("belongs to node")))
-    };
+    let has_yielded = |node: &Running| has_said(node, "belongs to node");
     nodes[0].process().wait_until("one to yield", DEADLINE, || nodes.iter().any(has_yielded));
     let owner = usize::from(has_yielded(&nodes[0]));
     recording.go_on();

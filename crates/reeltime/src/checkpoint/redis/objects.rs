@@ -38,7 +38,7 @@ enum Holder {
 impl RedisStore {
     /// Reserves the object of a stream for it. Answers the stream of another node that has it,
     /// if there is one: nothing was done then. Idempotent.
-    pub(super) async fn reserve(&self, record: &StreamRecord) -> Result<Option<StreamRecord>, Failure> {
+    pub(super) async fn reserve(&self, record: &StreamRecord) -> Result<Option<Box<StreamRecord>>, Failure> {
         if record.destination.is_empty() {
             return Ok(None);
         }
@@ -53,7 +53,7 @@ impl RedisStore {
                 held => redis::from_redis_value::<String>(held).unwrap_or_default(),
             };
             match self.holder(record, &held).await? {
-                Holder::Rightful(other) => return Ok(Some(*other)),
+                Holder::Rightful(other) => return Ok(Some(other)),
                 Holder::Void => replaced = held,
                 Holder::NotThereYet if patience.is_zero() => {
                     let (_, node) = held.split_once(' ').unwrap_or_default();
@@ -86,7 +86,7 @@ impl RedisStore {
         })
     }
 
-    /// Gives back the object of a stream that was forgotten.
+    /// Gives back the object of a stream that is about to be forgotten. Idempotent.
     pub(super) async fn release(&self, record: &StreamRecord) -> Result<(), Failure> {
         let object = object_of(record);
         let call = scripts::RELEASE.on([self.layout.objects(&object)]).arg(object).arg(record.id.to_string());
