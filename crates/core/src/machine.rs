@@ -34,7 +34,9 @@ mod saving;
 mod sight;
 mod survey;
 
-pub use messages::{Action, Input, Now, ObjectFacts, OnDelete, Origin, PendingUpload, Policy, RemotePart, WholeObject};
+pub use messages::{
+    Action, Input, Need, Now, ObjectFacts, OnDelete, Origin, PendingUpload, Policy, RemotePart, WholeObject,
+};
 pub use survey::plan_of;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -58,7 +58,13 @@ impl StreamMachine {
 
     /// Copies a part instead of sending it, or compares it for that. `None` if it must be sent;
     /// `Some(false)` if nothing more can be asked for at the moment.
-    pub(super) fn copy(&mut self, number: PartNumber, range: ByteRange, out: &mut Vec<Action>) -> Option<bool> {
+    pub(super) fn copy(
+        &mut self,
+        number: PartNumber,
+        range: ByteRange,
+        now: Tick,
+        out: &mut Vec<Action>,
+    ) -> Option<bool> {
         let (original, UploadState::Open { id }) = (self.original.as_mut()?, &self.record.upload) else { return None };
         if self.table.get(number).is_some() {
             return None; // the file has changed since
@@ -87,6 +93,7 @@ impl StreamMachine {
             part_etag: etag,
             crc,
             proven,
+            need: self.sight.need(range.offset, now),
         });
         Some(true)
     }

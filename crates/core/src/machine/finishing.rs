@@ -52,7 +52,11 @@ impl StreamMachine {
                 self.last_look = LastLook::Needed;
                 self.made_of = Some(ended);
                 self.put_tried = true;
-                let action = Action::PutObject { size_bytes: ended.size, settled: self.sight.settled(now.tick) };
+                let action = Action::PutObject {
+                    size_bytes: ended.size,
+                    settled: self.sight.settled(now.tick),
+                    need: self.sight.need(0, now.tick),
+                };
                 self.ask(Request::PutObject, action, out);
             }
             return;

@@ -105,6 +105,8 @@ impl StreamMachine {
     fn send_full_parts(&mut self, seen: &Observation, now: Now, out: &mut Vec<Action>) {
         let plan = self.record.plan;
         let mut number = self.table.first_gap(&plan);
+        let covered = plan.range(number).map_or_else(|| plan.capacity(), |range| range.offset);
+        self.sight.forget_growth(covered);
         while self.sending.len() < self.policy.parallel_parts {
             let Some(range) = plan.range(number) else { return };
             if range.end() > seen.content_end {
@@ -151,7 +153,7 @@ impl StreamMachine {
         if self.own_upload_is_news || self.must_stay(number) {
             return false;
         }
-        if let Some(asked) = self.copy(number, range, out) {
+        if let Some(asked) = self.copy(number, range, now.tick, out) {
             return asked;
         }
         let uploads = self.table.get(number).map_or(0, |part| part.uploads) + 1;
@@ -163,7 +165,7 @@ impl StreamMachine {
             range,
             uploads,
             settled: self.sight.settled(now.tick),
-            live: self.ended.is_none(),
+            need: self.sight.need(range.offset, now.tick),
         });
         true
     }

@@ -256,6 +256,17 @@ pub struct Now {
     pub wall: WallTime,
 }
 
+/// How much bytes are needed in the store where not everything can go at once. The least goes
+/// first: recordings before a backlog, and of each the oldest bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Need {
+    /// Nobody has the file open, and its last change was long ago: whoever waits for these bytes
+    /// has waited long.
+    pub backlog: bool,
+    /// Since when the file has had them.
+    pub since: Tick,
+}
+
 /// A request to the outside.
 ///
 /// Of `CreateUpload`, `ListUploads`, `ListParts`, `Complete`, `PutObject`, `Head`,
@@ -299,8 +310,8 @@ pub enum Action {
         /// If the file has this version just before the first byte is read, then the part is
         /// [proven](Part::proven) to be of this version.
         settled: Option<FileVersion>,
-        /// Whether the recording is still going on: such parts go before a backlog's.
-        live: bool,
+        /// What goes first if not everything can go at once.
+        need: Need,
     },
     /// Store as this part what the completed object at the stream's key has in the range, without
     /// sending it, and note it in the checkpoint. Answered like [`Action::SendPart`], with
@@ -323,6 +334,8 @@ pub enum Action {
         crc: Crc64Nvme,
         /// What the part is [proven](Part::proven) to be of.
         proven: Option<FileVersion>,
+        /// As for [`Action::SendPart`].
+        need: Need,
     },
     /// Read the range and compare it with what was sent, by checksum, or by MD5 if the `ETag`
     /// is one and the checksum is unknown.
@@ -353,6 +366,8 @@ pub enum Action {
         size_bytes: u64,
         /// As for [`Action::SendPart`].
         settled: Option<FileVersion>,
+        /// As for [`Action::SendPart`].
+        need: Need,
     },
     /// Ask for the object.
     Head,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::messages::Policy;
+use super::messages::{Need, Policy};
 use crate::{FileVersion, Observation, Tick, Writers};
 
 /// Two looks that hints ask for are at least this far apart.
@@ -11,6 +11,8 @@ const LOOK_INTERVAL_MS: u64 = 250;
 const ASK_AGAIN_MS: (u64, u64) = (250, 5_000);
 /// From a look that failed to the next.
 const LOOK_AGAIN_MS: u64 = 2_000;
+/// A file that was changed within this time is not a backlog, even if nobody has it open.
+const FRESH_MS: u64 = 60_000;
 /// Marks of growth that are kept while nothing can be sent.
 const MAX_MARKS: usize = 32;
 
@@ -147,14 +149,29 @@ impl Sight {
         changed
     }
 
-    /// When the oldest bytes behind `covered` were first seen.
-    ///
-    /// Marks that are covered are forgotten.
-    pub(super) fn unsent_since(&mut self, covered: u64) -> Option<Tick> {
-        let end = self.latest()?.content_end;
+    /// Forgets when the bytes before `covered` came.
+    pub(super) fn forget_growth(&mut self, covered: u64) {
         while self.growth.front().is_some_and(|(_, mark)| *mark <= covered) {
             self.growth.pop_front();
         }
+    }
+
+    /// How much the bytes from `offset` on are needed in the store. What was there before, and was
+    /// written again, is as old as the oldest bytes that never were, or as the last change.
+    pub(super) fn need(&self, offset: u64, now: Tick) -> Need {
+        let is_open = self.writers() == Some(Writers::Open);
+        let behind = self.growth.partition_point(|(_, mark)| *mark <= offset);
+        Need {
+            backlog: !is_open && now.since(self.quiet_since) >= FRESH_MS,
+            since: self.growth.get(behind).map_or(self.quiet_since, |(at, _)| *at),
+        }
+    }
+
+    /// When the oldest bytes behind `covered` were first seen. Those before are
+    /// [forgotten](Self::forget_growth).
+    pub(super) fn unsent_since(&mut self, covered: u64) -> Option<Tick> {
+        let end = self.latest()?.content_end;
+        self.forget_growth(covered);
         while self.growth.back().is_some_and(|(_, mark)| *mark > end) && self.growth.len() > 1 {
             self.growth.pop_back(); // the file has shrunk
         }
@@ -215,5 +232,54 @@ impl Sight {
             return None;
         }
         Some(self.latest.map_or(Tick(0), |(_, at)| at.plus(LOOK_INTERVAL_MS)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Tick = Tick(10_000_000);
+
+    /// A look at a file of this size that changed so long ago.
+    fn look(size: u64, age_ms: u64, writers: Writers) -> Observation {
+        let version = FileVersion { size, mtime_ns: size as i64, ctime_ns: size as i64, inode: 1 };
+        Observation { version, content_end: size, age_ms, writers, linked: true }
+    }
+
+    #[test]
+    fn what_nobody_has_written_to_for_a_minute_is_a_backlog() {
+        let is_backlog = |age_ms, writers| {
+            let mut sight = Sight::new(false);
+            sight.observe(look(100, age_ms, writers), NOW);
+            sight.need(0, NOW).backlog
+        };
+        assert!(is_backlog(FRESH_MS, Writers::None));
+        assert!(is_backlog(FRESH_MS, Writers::NotAsked));
+        assert!(!is_backlog(FRESH_MS - 1, Writers::None));
+        assert!(!is_backlog(FRESH_MS, Writers::Open), "a recorder that pauses goes on");
+    }
+
+    #[test]
+    fn bytes_are_as_old_as_the_look_before_they_were_seen() {
+        let mut sight = Sight::new(false);
+        sight.observe(look(100, 7_000, Writers::Open), NOW);
+        sight.observe(look(200, 0, Writers::Open), NOW.plus(1_000));
+        let since = |sight: &Sight, offset| sight.need(offset, NOW.plus(1_000)).since;
+        assert_eq!(since(&sight, 0), NOW.minus(7_000));
+        assert_eq!(since(&sight, 100), NOW);
+        sight.forget_growth(100);
+        assert_eq!(since(&sight, 100), NOW);
+        assert_eq!(since(&sight, 0), NOW, "written again: as old as what was never sent");
+        sight.forget_growth(200);
+        assert_eq!(since(&sight, 0), NOW.plus(1_000), "as old as the last change");
+    }
+
+    #[test]
+    fn recordings_go_before_a_backlog_and_older_bytes_before_newer() {
+        let need = |backlog, since| Need { backlog, since: Tick(since) };
+        let mut needs = [need(true, 1), need(false, 9), need(true, 0), need(false, 8)];
+        needs.sort_unstable();
+        assert_eq!(needs, [need(false, 8), need(false, 9), need(true, 0), need(true, 1)]);
     }
 }

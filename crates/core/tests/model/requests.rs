@@ -219,7 +219,7 @@ impl World {
     }
 
     fn copy_part(&mut self, who: usize, action: &Action) -> Input {
-        let Action::CopyPart { upload_id, generation, number, range, object_etag, part_etag, crc, proven } = action
+        let Action::CopyPart { upload_id, generation, number, range, object_etag, part_etag, crc, proven, .. } = action
         else {
             unreachable!("another action")
         };

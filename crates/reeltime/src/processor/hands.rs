@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reeltime_core::{
-    Action, ByteRange, Crc64Nvme, FileVersion, Input, ObjectFacts, Observation, Part, PartNumber, State, StreamId,
-    StreamRecord, Trouble, WholeObject,
+    Action, ByteRange, Crc64Nvme, FileVersion, Input, Need, ObjectFacts, Observation, Part, PartNumber, State,
+    StreamId, StreamRecord, Trouble, WholeObject,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
@@ -19,9 +19,6 @@ use crate::events::{Event, Side, What};
 use crate::recording::Recording;
 use crate::storage::body::blocking;
 use crate::storage::{CopySource, PartBody, StoreError, Stored, UploadRef};
-
-/// A file that was changed within this time goes before a backlog.
-const FRESH: Duration = Duration::from_mins(1);
 
 /// What requests need to know of their stream. A clone knows the same.
 #[derive(Clone)]
@@ -36,8 +33,6 @@ pub(super) struct Task {
     ledger: Ledger,
     /// Nothing new may be begun.
     pub(super) stop: CancellationToken,
-    /// The file was changed a moment ago: its last parts do not wait behind a backlog.
-    fresh: bool,
 }
 
 /// A recording that is held open, and the permission to do so.
@@ -127,7 +122,6 @@ impl Hands {
             held: Arc::clone(&self.held),
             ledger: self.ledger.clone(),
             stop: self.stop.clone(),
-            fresh: self.seen.is_some() && self.since_last_change() < FRESH,
         };
         match action {
             Action::Observe { ask_writers } => {
@@ -148,16 +142,16 @@ impl Task {
     async fn carry_out(self, action: Action) -> Input {
         let upload = |id: String| UploadRef { key: self.record.key.clone(), id };
         match action {
-            Action::SendPart { upload_id, generation, number, range, uploads, settled, live } => {
-                let sending = Sending { number, range, uploads, settled, live };
+            Action::SendPart { upload_id, generation, number, range, uploads, settled, need } => {
+                let sending = Sending { number, range, uploads, settled, need };
                 match self.send_part(&upload(upload_id), generation, sending).await {
                     Ok(part) => Input::PartStored { number, generation, part },
                     Err(trouble) => Input::PartFailed { number, generation, trouble },
                 }
             }
-            Action::CopyPart { upload_id, generation, number, range, object_etag, part_etag, crc, proven } => {
+            Action::CopyPart { upload_id, generation, number, range, object_etag, part_etag, crc, proven, need } => {
                 let source = CopySource { object_etag, range, part_etag, crc };
-                match self.copy_part(&upload(upload_id), generation, number, &source, proven).await {
+                match self.copy_part(&upload(upload_id), generation, number, &source, proven, need).await {
                     Ok(part) => Input::PartStored { number, generation, part },
                     Err(trouble) => Input::PartFailed { number, generation, trouble },
                 }
@@ -169,8 +163,8 @@ impl Task {
                     () = self.stop.cancelled() => Input::PartFailed { number, generation, trouble: Trouble::Outage },
                 }
             }
-            Action::PutObject { size_bytes, settled } => {
-                self.put_object(size_bytes, settled).await.unwrap_or_else(Input::Failed)
+            Action::PutObject { size_bytes, settled, need } => {
+                self.put_object(size_bytes, settled, need).await.unwrap_or_else(Input::Failed)
             }
             // Reading, for comparison or description, is not worth waiting for at a stop.
             Action::Describe(whole) => tokio::select! {
@@ -195,8 +189,8 @@ impl Task {
     }
 
     async fn send_part(&self, upload: &UploadRef, generation: u32, sending: Sending) -> Result<Part, Trouble> {
-        let permit = self.permit(sending.live || self.fresh).await?;
-        let (body, read_at) = self.body(sending.range).await?;
+        let permit = self.permit(sending.need).await?;
+        let (body, read_at) = self.body(sending.range, sending.need).await?;
         let crc = body.crc();
         let began = Instant::now();
         let stored = self.outside.store.put_part(upload, sending.number, sending.range.offset, body).await;
@@ -223,8 +217,9 @@ impl Task {
         number: PartNumber,
         source: &CopySource,
         proven: Option<FileVersion>,
+        need: Need,
     ) -> Result<Part, Trouble> {
-        let permit = self.permit(self.fresh).await?;
+        let permit = self.permit(need).await?;
         let began = Instant::now();
         let stored = self.outside.store.copy_part(upload, number, source).await;
         let stored = stored.map_err(|error| match error.trouble {
@@ -244,11 +239,11 @@ impl Task {
         Ok(part)
     }
 
-    async fn put_object(&self, size_bytes: u64, settled: Option<FileVersion>) -> Result<Input, Trouble> {
+    async fn put_object(&self, size_bytes: u64, settled: Option<FileVersion>, need: Need) -> Result<Input, Trouble> {
         let range = ByteRange { offset: 0, len: size_bytes };
-        let sending = Sending { number: PartNumber::FIRST, range, uploads: 1, settled, live: false };
-        let _permit = self.permit(sending.live || self.fresh).await?;
-        let (body, read_at) = self.body(range).await?;
+        let sending = Sending { number: PartNumber::FIRST, range, uploads: 1, settled, need };
+        let _permit = self.permit(need).await?;
+        let (body, read_at) = self.body(range, need).await?;
         let crc = body.crc();
         let began = Instant::now();
         let content_type = crate::storage::content_type(&self.record.key);
@@ -264,23 +259,23 @@ impl Task {
         Ok(Input::ObjectPut { part })
     }
 
-    async fn permit(&self, live: bool) -> Result<crate::uplink::Permit, Trouble> {
+    async fn permit(&self, need: Need) -> Result<crate::uplink::Permit, Trouble> {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Trouble::Outage),
-            permit = self.outside.uplink.acquire(self.id, live) => Ok(permit),
+            permit = self.outside.uplink.acquire(self.id, !need.backlog) => Ok(permit),
         }
     }
 
     /// The bytes of a range, and the version of the file just before the first one is read.
-    async fn body(&self, range: ByteRange) -> Result<(PartBody, FileVersion), Trouble> {
+    async fn body(&self, range: ByteRange, need: Need) -> Result<(PartBody, FileVersion), Trouble> {
         let recording = self.recording().ok_or(Trouble::SourceChanged)?;
         let file = recording.file();
         let read_at = blocking(move || recording.version()).await;
         let read_at = read_at.map_err(|error| self.tell_unreadable(&error))?;
-        let body = PartBody::of_file(file, range, self.outside.pacer.clone()).await;
+        let body = PartBody::of_file(file, range).await;
         let body = body.map_err(|error| self.tell_unreadable(&error))?;
-        Ok((body, read_at))
+        Ok((body.paced(self.outside.pacer.clone(), need), read_at))
     }
 
     async fn verify(&self, number: PartNumber, range: ByteRange, crc: Option<Crc64Nvme>, etag: &str) -> Input {
@@ -374,7 +369,7 @@ struct Sending {
     range: ByteRange,
     uploads: u32,
     settled: Option<FileVersion>,
-    live: bool,
+    need: Need,
 }
 
 impl Sending {

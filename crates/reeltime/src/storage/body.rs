@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
-use reeltime_core::{ByteRange, Crc64Nvme};
+use reeltime_core::{ByteRange, Crc64Nvme, Need};
 use tokio::sync::mpsc;
 
 pub use super::blocks::BLOCK_BYTES;
@@ -30,7 +30,8 @@ pub struct PartBody {
     source: Source,
     len: u64,
     crc: Crc64Nvme,
-    pacer: Pacer,
+    /// The rate that it shares, and who goes before it.
+    pace: Option<(Pacer, Need)>,
     sent: Arc<Mutex<Option<Crc64Nvme>>>,
 }
 
@@ -43,14 +44,14 @@ enum Source {
 impl PartBody {
     /// A body over `range` of `file`. Reads the range once, on a thread of its own, for its
     /// checksum. Fails with [`io::ErrorKind::UnexpectedEof`] if the file is shorter.
-    pub async fn of_file(file: Arc<File>, range: ByteRange, pacer: Pacer) -> io::Result<Self> {
+    pub async fn of_file(file: Arc<File>, range: ByteRange) -> io::Result<Self> {
         let reader = Arc::clone(&file);
         let crc = blocking(move || checksum_of(&reader, range)).await?;
         Ok(Self {
             source: Source::File { file, offset: range.offset },
             len: range.len,
             crc,
-            pacer,
+            pace: None,
             sent: Arc::default(),
         })
     }
@@ -61,9 +62,15 @@ impl PartBody {
             len: bytes.len() as u64,
             crc: Crc64Nvme::of(&bytes),
             source: Source::Bytes(bytes),
-            pacer: Pacer::unlimited(),
+            pace: None,
             sent: Arc::default(),
         }
+    }
+
+    /// The same, at a rate that is shared by need. Otherwise as fast as it goes.
+    #[must_use]
+    pub fn paced(self, pacer: Pacer, need: Need) -> Self {
+        Self { pace: Some((pacer, need)), ..self }
     }
 
     /// How many bytes.
@@ -109,7 +116,7 @@ impl PartBody {
     /// error [`io::ErrorKind::UnexpectedEof`].
     pub fn blocks(&self) -> mpsc::Receiver<io::Result<Bytes>> {
         let (sender, receiver) = mpsc::channel(READ_AHEAD_BLOCKS);
-        let (source, len, pacer, sent) = (self.source.clone(), self.len, self.pacer.clone(), Arc::clone(&self.sent));
+        let (source, len, pace, sent) = (self.source.clone(), self.len, self.pace.clone(), Arc::clone(&self.sent));
         let note = move |crc: Option<Crc64Nvme>| *sent.lock().unwrap_or_else(PoisonError::into_inner) = crc;
         note(None);
         match source {
@@ -121,13 +128,14 @@ impl PartBody {
             }
             Source::File { file, offset } => {
                 tokio::task::spawn_blocking(move || {
+                    let block_bytes = pace.as_ref().map_or(BLOCK_BYTES, |(pacer, _)| pacer.block_bytes());
                     let mut digest = Crc64Nvme::digest();
                     let mut done = 0;
                     if len == 0 {
                         note(Some(digest.finish()));
                     }
                     while done < len {
-                        let mut block = Block::of(BLOCK_BYTES.min((len - done) as usize));
+                        let mut block = Block::of(block_bytes.min((len - done) as usize));
                         let read = file.read_exact_at(block.as_mut(), offset + done);
                         if let Err(error) = read {
                             let _ = sender.blocking_send(Err(error));
@@ -139,7 +147,9 @@ impl PartBody {
                         if done == len {
                             note(Some(digest.finish()));
                         }
-                        pacer.pace(bytes.len() as u64);
+                        if let Some((pacer, need)) = &pace {
+                            pacer.pace(bytes.len() as u64, *need);
+                        }
                         if sender.blocking_send(Ok(bytes)).is_err() {
                             return; // the request was given up
                         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reeltime::pacing::Pacer;
 use reeltime::storage::s3::Patience;
 use reeltime::storage::{ObjectStore, PartBody, S3Config, S3Store};
 use reeltime_core::{ByteRange, Trouble};
@@ -104,7 +103,7 @@ async fn a_store_that_freezes_is_an_outage_in_bounded_time_and_usable_afterwards
     let recording = tempfile::tempfile().unwrap();
     recording.set_len(64 << 20).unwrap();
     let range = ByteRange { offset: 0, len: 64 << 20 };
-    let large = PartBody::of_file(Arc::new(recording), range, Pacer::unlimited()).await.unwrap();
+    let large = PartBody::of_file(Arc::new(recording), range).await.unwrap();
 
     moto.signal("STOP");
     for (body, words) in [(small(b"x"), "no answer"), (large, "took no bytes")] {

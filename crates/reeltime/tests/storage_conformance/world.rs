@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use reeltime::pacing::Pacer;
 use reeltime::storage::s3::Checksums;
 use reeltime::storage::{
     CompletedPart, CopySource, LocalStore, NewUpload, ObjectStore, PartBody, S3Config, S3Store, StoreError, Stored,
@@ -167,7 +166,7 @@ pub struct Recording {
 impl Recording {
     pub async fn body(&self, offset: usize, len: usize) -> PartBody {
         let range = ByteRange { offset: offset as u64, len: len as u64 };
-        PartBody::of_file(Arc::clone(&self.file), range, Pacer::unlimited()).await.unwrap()
+        PartBody::of_file(Arc::clone(&self.file), range).await.unwrap()
     }
 }
 

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
+use reeltime_core::{Need, Tick};
 use tempfile::TempDir;
 
 use super::*;
@@ -33,12 +34,12 @@ fn body(bytes: &[u8]) -> PartBody {
 }
 
 /// A body over the beginning of a file, which may be changed before the body is sent.
-async fn file_body(bytes: &[u8], pacer: Pacer) -> (Arc<File>, PartBody) {
+async fn file_body(bytes: &[u8]) -> (Arc<File>, PartBody) {
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(bytes, 0).unwrap();
     let file = Arc::new(file);
     let range = ByteRange { offset: 0, len: bytes.len() as u64 };
-    let body = PartBody::of_file(Arc::clone(&file), range, pacer).await.unwrap();
+    let body = PartBody::of_file(Arc::clone(&file), range).await.unwrap();
     (file, body)
 }
 
@@ -153,7 +154,7 @@ async fn a_crash_before_the_rename_leaves_an_upload_that_does_not_know_what_was_
 async fn a_crash_while_a_part_was_overwritten_leaves_neither_the_old_nor_the_new_one() {
     let setup = begun().await;
     let old = setup.put(1, &bytes(1, HALF)).await;
-    let (source, new) = file_body(&bytes(2, HALF), Pacer::unlimited()).await;
+    let (source, new) = file_body(&bytes(2, HALF)).await;
     source.write_all_at(b"changed", 0).unwrap();
     let error = setup.store.put_part(&setup.upload, number(1), 0, new).await.unwrap_err();
     assert_eq!(error.trouble, Trouble::SourceChanged, "{error}");
@@ -214,7 +215,7 @@ async fn a_single_request_that_fails_leaves_the_old_object_and_no_litter() {
     let setup = begun().await;
     let key = ObjectKey::from_bytes(b"dir/b.mp4".to_vec());
     setup.store.put_object(&key, None, "video/mp4", body(b"old")).await.unwrap();
-    let (source, new) = file_body(&bytes(1, 100), Pacer::unlimited()).await;
+    let (source, new) = file_body(&bytes(1, 100)).await;
     source.set_len(50).unwrap();
     setup.store.put_object(&key, None, "video/mp4", new).await.unwrap_err();
     assert_eq!(fs::read(setup.store.object(&key)).unwrap(), b"old");
@@ -226,7 +227,8 @@ async fn a_single_request_that_fails_leaves_the_old_object_and_no_litter() {
 async fn calls_for_one_upload_take_turns_and_a_given_up_one_gives_its_turn_back() {
     let setup = begun().await;
     let first = setup.put(1, &bytes(1, HALF)).await;
-    let (source, slow) = file_body(&vec![0; 4 << 20], Pacer::limited(4 << 20)).await;
+    let (source, slow) = file_body(&vec![0; 4 << 20]).await;
+    let slow = slow.paced(Pacer::limited(4 << 20), Need { backlog: false, since: Tick(0) });
     let mut put = Box::pin(setup.store.put_part(&setup.upload, number(2), HALF as u64, slow));
     while fs::metadata(&setup.files.temp).unwrap().len() <= HALF as u64 {
         tokio::select! {

@@ -17,7 +17,6 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::pacing::Pacer;
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
@@ -196,7 +195,7 @@ async fn file_body(len: u64) -> (Arc<File>, PartBody) {
     let file = tempfile::tempfile().unwrap();
     file.set_len(len).unwrap();
     let file = Arc::new(file);
-    let body = PartBody::of_file(Arc::clone(&file), ByteRange { offset: 0, len }, Pacer::unlimited()).await.unwrap();
+    let body = PartBody::of_file(Arc::clone(&file), ByteRange { offset: 0, len }).await.unwrap();
     (file, body)
 }
 
