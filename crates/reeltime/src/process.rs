@@ -2,23 +2,18 @@
 
 use std::io;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Raises the number of files that may be open to what the system allows: every live recording
 /// is held open.
-#[allow(unsafe_code)]
+///
+/// Answers how many that are, [`u64::MAX`] for no limit.
 pub fn raise_open_file_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls get a valid pointer to a plain struct that lives long enough.
-    let raised = unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
-    };
-    if raised == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
 /// Cancels `stop` at the first SIGINT or SIGTERM; ends the process at the second.

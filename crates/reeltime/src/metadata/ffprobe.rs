@@ -18,6 +18,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group, setpriority_process};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -34,6 +35,9 @@ const MAX_STDERR_BYTES: u64 = 64 << 10;
 /// How long a killed child is waited for. Longer takes only one that the kernel itself cannot
 /// end (a hung network mount); it is reaped in the background.
 const REAP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// As for work that can wait: the object is stored already.
+const NICENESS: i32 = 10;
 
 /// Why ffprobe said nothing of use.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +116,7 @@ pub async fn read(executable: &OsStr, timeout: Duration, file: &File, path: &Pat
         }
         Err(error) => return Err(not_run(error)),
     };
+    running.yield_to_others();
     let output = match tokio::time::timeout(timeout, running.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => {
@@ -171,14 +176,22 @@ impl Running {
 
     /// Kills the child with all that it started, in case ffprobe is a wrapper script.
     fn kill(&mut self) {
-        let Some(id) = self.0.id() else { return }; // it has been waited for
-        // SAFETY: killpg takes two integers and touches no memory of this process. The group is
-        // the child's own since it was started, and its id is not free for others while the
-        // child has not been waited for, which `id` has just said.
-        #[allow(unsafe_code)]
-        unsafe {
-            libc::killpg(id as libc::pid_t, libc::SIGKILL);
+        if let Some(group) = self.pid() {
+            let _ = kill_process_group(group, Signal::KILL); // it has ended
         }
+    }
+
+    /// Lets recorders have the processor first.
+    fn yield_to_others(&self) {
+        if let Some(pid) = self.pid() {
+            let _ = setpriority_process(Some(pid), NICENESS); // described it is in any case
+        }
+    }
+
+    /// Its own, and that of its group. `None` if it has been waited for; until then no other
+    /// process can get it.
+    fn pid(&self) -> Option<Pid> {
+        self.0.id().and_then(|id| Pid::from_raw(id.cast_signed()))
     }
 }
 

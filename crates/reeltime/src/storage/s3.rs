@@ -23,8 +23,9 @@ mod xml;
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -125,6 +126,8 @@ pub struct S3Store {
     /// The store does not copy parts.
     copies_refused: AtomicBool,
     plain: PlainUploads,
+    /// When the bucket was there last.
+    bucket_seen: Mutex<Option<Instant>>,
     /// The store has refused a part that may have been sent before.
     part_refused: AtomicBool,
 }
@@ -160,6 +163,7 @@ impl S3Store {
             checksums_refused: AtomicBool::new(false),
             copies_refused: AtomicBool::new(false),
             plain: PlainUploads::default(),
+            bucket_seen: Mutex::new(None),
             part_refused: AtomicBool::new(false),
         })
     }

@@ -63,6 +63,15 @@ async fn one_that_nobody_waits_for_any_more_is_ended() {
 }
 
 #[tokio::test]
+async fn it_gives_way_to_recorders() {
+    let dir = temp_dir();
+    // Its priority is set when it runs already.
+    let body = "until [ $(nice) -gt 0 ]; do sleep 0.01; done; echo '{\"format\":{\"duration\":\"7.5\"}}'";
+    let (describer, recording) = using(&dir, body, Duration::from_secs(20));
+    assert_eq!(known(probe(&describer, &recording).await).duration_seconds(), Some(7.5));
+}
+
+#[tokio::test]
 async fn one_that_floods_its_output_is_ended() {
     let dir = temp_dir();
     let (describer, recording) = using(&dir, "exec yes", Duration::from_mins(10));

@@ -1,6 +1,7 @@
 //! Whole objects, and the bucket they are in.
 
-use std::time::Duration;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use aws_sdk_s3::types::{ChecksumMode, EncodingType};
 use reeltime_core::{Crc64Nvme, ObjectFacts, ObjectKey, Trouble};
@@ -9,6 +10,9 @@ use super::errors::Failure;
 use super::upload::content_md5;
 use super::{S3Store, TOKEN, unquoted};
 use crate::storage::{PartBody, Stored, now};
+
+/// How long a bucket that was there is not asked for again, when an object is missing in it.
+const BUCKET_IS_THERE: Duration = Duration::from_secs(5);
 
 impl S3Store {
     /// Lists one object of the bucket. Unlike the answer to `HeadBucket`, this one has a body
@@ -23,7 +27,10 @@ impl S3Store {
         }
         let answer = self.ask(Duration::ZERO, request.send()).await;
         match answer {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                *self.bucket_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                Ok(())
+            }
             Err(failure) if failure.code == "NoSuchBucket" => {
                 let hint = format!("create it (aws s3 mb s3://{}), or correct --to", self.bucket);
                 Err(Failure { hint, ..failure })
@@ -43,7 +50,11 @@ impl S3Store {
         }
         match answer {
             Err(failure) if failure.status == Some(404) => {
-                self.look_into_bucket().await?; // it may be the bucket that is missing
+                // It may be the bucket that is missing.
+                let seen = *self.bucket_seen.lock().unwrap_or_else(PoisonError::into_inner);
+                if seen.is_none_or(|at| at.elapsed() > BUCKET_IS_THERE) {
+                    self.look_into_bucket().await?;
+                }
                 Ok(None)
             }
             Err(failure) if failure.status == Some(403) => {

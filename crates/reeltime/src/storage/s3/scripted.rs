@@ -419,8 +419,13 @@ async fn a_list_that_does_not_end_is_given_up() {
 #[tokio::test]
 async fn a_missing_object_is_told_from_a_missing_bucket() {
     let listing = "<ListBucketResult></ListBucketResult>";
-    let server = Server::saying([Answer::Say(404, String::new()), Answer::Say(200, listing.to_owned())]).await;
-    assert_eq!(server.store().await.head(&key()).await.unwrap(), None);
+    let missing = || Answer::Say(404, String::new());
+    let server = Server::saying([missing(), Answer::Say(200, listing.to_owned()), missing()]).await;
+    let store = server.store().await;
+    assert_eq!(store.head(&key()).await.unwrap(), None);
+    assert_eq!(store.head(&key()).await.unwrap(), None);
+    let asked: Vec<_> = server.asked().iter().map(|request| request.line[..4].to_owned()).collect();
+    assert_eq!(asked, ["HEAD", "GET ", "HEAD"], "a bucket that was just there is believed in");
 
     let server = Server::saying([Answer::Say(404, String::new()), error(404, "NoSuchBucket", "gone")]).await;
     let error = server.store().await.head(&key()).await.unwrap_err();
