@@ -17,6 +17,7 @@ mod requests;
 mod saving;
 mod uploads;
 
+pub use looking::Looks;
 pub(crate) use requests::at_once as requests_at_once;
 pub(crate) use saving::{claim, create, load_parts};
 pub use uploads::Uploads;
@@ -56,6 +57,8 @@ pub struct Outside {
     pub uplink: Uplink,
     /// The bandwidth limit.
     pub pacer: Pacer,
+    /// The limit on looks at files at the same time.
+    pub looks: Looks,
     /// The limit on parts that are read for comparison at the same time.
     pub readers: Arc<Semaphore>,
     /// The limit on requests to the store that carry no bytes of a recording.
@@ -109,13 +112,17 @@ impl Left {
     }
 }
 
+/// An input on its way to a processor. In a box: a channel has room for 31 from the start, and each
+/// of very many streams has two channels in which there is hardly ever one.
+pub type Told = Box<Input>;
+
 /// The work on one stream.
 pub struct StreamProcessor {
     outside: Outside,
     machine: StreamMachine,
     hands: Hands,
-    inbox: mpsc::UnboundedReceiver<Input>,
-    late: mpsc::UnboundedReceiver<Input>,
+    inbox: mpsc::UnboundedReceiver<Told>,
+    late: mpsc::UnboundedReceiver<Told>,
     running: JoinSet<Vec<Input>>,
     wake_at: Option<Tick>,
     /// What went wrong last and is being waited out.
@@ -143,7 +150,7 @@ impl StreamProcessor {
         outside: Outside,
         record: StreamRecord,
         origin: Origin,
-        inbox: mpsc::UnboundedReceiver<Input>,
+        inbox: mpsc::UnboundedReceiver<Told>,
         place: Place,
     ) -> Self {
         let temp_name = outside.is_temp_name(&record.path);
@@ -156,7 +163,7 @@ impl StreamProcessor {
         outside: Outside,
         record: StreamRecord,
         table: PartTable,
-        inbox: mpsc::UnboundedReceiver<Input>,
+        inbox: mpsc::UnboundedReceiver<Told>,
         place: Place,
     ) -> Self {
         let known = record.state;
@@ -169,7 +176,7 @@ impl StreamProcessor {
         outside: Outside,
         machine: StreamMachine,
         known: Option<State>,
-        inbox: mpsc::UnboundedReceiver<Input>,
+        inbox: mpsc::UnboundedReceiver<Told>,
         place: Place,
     ) -> Self {
         let record = machine.record();
@@ -209,8 +216,8 @@ impl StreamProcessor {
                     Ok(inputs) => inputs.into_iter().for_each(|input| self.give(input)),
                     Err(error) => self.request_died(&error),
                 },
-                Some(input) = self.late.recv() => self.give(input),
-                Some(hint) = self.inbox.recv(), if !self.stopping => self.give(hint),
+                Some(input) = self.late.recv() => self.give(*input),
+                Some(hint) = self.inbox.recv(), if !self.stopping => self.give(*hint),
                 () = until(self.wake_at), if !self.stopping => {
                     self.wake_at = None;
                     self.give(Input::Woken);

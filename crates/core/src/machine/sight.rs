@@ -139,14 +139,34 @@ impl Sight {
         if seen.writers != Writers::NotAsked {
             self.asked = Some((seen.writers, now));
         }
-        let first_seen = before.map_or(changed_at, |(_, at)| at);
-        if self.growth.back().is_none_or(|(_, end)| seen.content_end > *end) {
-            if self.growth.len() == MAX_MARKS {
-                self.growth.pop_back();
-            }
-            self.growth.push_back((first_seen, seen.content_end));
-        }
+        self.mark_growth(before.map_or(changed_at, |(_, at)| at), seen.content_end);
         changed
+    }
+
+    /// Notes how far the content reaches, and that what is new of it came `since`.
+    fn mark_growth(&mut self, mut since: Tick, end: u64) {
+        while let Some((at, _)) = self.growth.pop_back_if(|(_, mark)| *mark > end) {
+            since = at; // the file has shrunk, or a hole was made in it
+        }
+        if self.growth.back().is_some_and(|(_, mark)| *mark == end) {
+            return;
+        }
+        if self.growth.len() == MAX_MARKS {
+            self.merge_marks();
+        }
+        self.growth.push_back((since, end));
+    }
+
+    /// Makes one mark of the two neighbours that have the fewest bytes. They become rather too old
+    /// than too new.
+    fn merge_marks(&mut self) {
+        let end_of = |at: usize| self.growth[at].1;
+        let bytes = |at: usize| end_of(at + 1) - at.checked_sub(1).map_or(0, end_of);
+        if let Some(first) = (0..self.growth.len() - 1).min_by_key(|at| bytes(*at))
+            && let Some((_, end)) = self.growth.remove(first + 1)
+        {
+            self.growth[first].1 = end;
+        }
     }
 
     /// Forgets when the bytes before `covered` came.
@@ -172,9 +192,6 @@ impl Sight {
     pub(super) fn unsent_since(&mut self, covered: u64) -> Option<Tick> {
         let end = self.latest()?.content_end;
         self.forget_growth(covered);
-        while self.growth.back().is_some_and(|(_, mark)| *mark > end) && self.growth.len() > 1 {
-            self.growth.pop_back(); // the file has shrunk
-        }
         if end <= covered { None } else { self.growth.front().map(|(at, _)| *at) }
     }
 
@@ -273,6 +290,36 @@ mod tests {
         assert_eq!(since(&sight, 0), NOW, "written again: as old as what was never sent");
         sight.forget_growth(200);
         assert_eq!(since(&sight, 0), NOW.plus(1_000), "as old as the last change");
+    }
+
+    #[test]
+    fn what_waits_for_long_does_not_get_younger() {
+        let mut sight = Sight::new(false);
+        for look in 0..10_000 {
+            sight.observe(self::look(100 + look, 0, Writers::Open), NOW.plus(look));
+            assert!(sight.growth.len() <= MAX_MARKS);
+        }
+        let since: Vec<_> = (0..10_100).map(|offset| sight.need(offset, NOW.plus(10_000)).since).collect();
+        assert!(since.is_sorted());
+        for (offset, since) in since.iter().enumerate() {
+            let came = NOW.plus(offset.saturating_sub(100) as u64);
+            assert!(*since <= came, "{offset}: {since:?} is after {came:?}");
+        }
+        assert!(since[9_000] > NOW, "not all of it is as old as the first");
+    }
+
+    #[test]
+    fn a_file_that_begins_anew_is_not_as_old_as_what_it_was() {
+        let mut sight = Sight::new(false);
+        sight.observe(look(10_000, 0, Writers::Open), NOW);
+        sight.observe(look(10_000, 0, Writers::Open), NOW.plus(4_000));
+        sight.observe(look(10, 0, Writers::Open), NOW.plus(5_000));
+        assert_eq!(sight.need(0, NOW.plus(5_000)).since, NOW, "what is left of it is");
+        sight.forget_growth(10);
+        sight.observe(look(500, 0, Writers::Open), NOW.plus(6_000));
+        assert_eq!(sight.need(10, NOW.plus(6_000)).since, NOW.plus(5_000));
+        sight.forget_growth(500);
+        assert!(sight.growth.is_empty(), "{:?}", sight.growth);
     }
 
     #[test]

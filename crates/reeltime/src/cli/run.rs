@@ -198,7 +198,10 @@ pub fn outside(
         checkpoint,
         describer: Describer::new(config.ffprobe.clone().into(), DEFAULT_PROBE_TIMEOUT, DEFAULT_PROBES_AT_ONCE),
         uplink: Uplink::new(config.max_uploads),
-        pacer: config.bandwidth.map_or_else(Pacer::unlimited, |rate| Pacer::limited(rate.bytes_per_second)),
+        pacer: config
+            .bandwidth
+            .map_or_else(Pacer::unlimited, |rate| Pacer::limited(rate.bytes_per_second, config.max_uploads)),
+        looks: processor::Looks::default(),
         readers: Arc::new(Semaphore::new(READERS)),
         requests: Arc::new(Semaphore::new(processor::requests_at_once(open_files))),
         handles: Arc::new(Semaphore::new(usize::try_from(open_files / 2).map_or(MANY, |half| half.clamp(1, MANY)))),

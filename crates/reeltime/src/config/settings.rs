@@ -126,8 +126,10 @@ pub struct Settings {
 
     /// Limit of all sending, such as 100Mbit/s [default: none]
     ///
-    /// Below what the recorders write together, uploads fall behind and the disk is the buffer;
-    /// they catch up when recorders pause.
+    /// Recordings go before a backlog (files that nobody has written to for a minute), the oldest
+    /// bytes first; a quarter goes in turns, so that nothing waits for ever. Below what the
+    /// recorders write together, uploads fall behind and the disk is the buffer; they catch up
+    /// when recorders pause.
     #[arg(long, value_name = "RATE", env = "REELTIME_BANDWIDTH", hide_env = true, help_heading = TRANSFER)]
     pub bandwidth: Option<Rate>,
 

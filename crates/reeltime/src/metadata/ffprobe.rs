@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group, setpriority_process};
+use rustix::process::{Pid, Signal, getpriority_process, kill_process_group, setpriority_pgrp};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -181,10 +181,12 @@ impl Running {
         }
     }
 
-    /// Lets recorders have the processor first.
+    /// Lets recorders have the processor first, as far as the system weighs processes against
+    /// each other and not their sessions or units. Without it ffprobe runs as well.
     fn yield_to_others(&self) {
-        if let Some(pid) = self.pid() {
-            let _ = setpriority_process(Some(pid), NICENESS); // described it is in any case
+        let own = getpriority_process(None).unwrap_or_default();
+        if let Some(group) = self.pid() {
+            let _ = setpriority_pgrp(Some(group), own.max(NICENESS));
         }
     }
 

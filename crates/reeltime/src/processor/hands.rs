@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
-use super::{Outside, comparing, looking};
+use super::{Outside, Told, comparing, looking};
 use crate::events::{Event, Side, What};
 use crate::recording::Recording;
 use crate::storage::body::blocking;
@@ -68,7 +68,7 @@ impl Hands {
         outside: Outside,
         record: &StreamRecord,
         known: Option<State>,
-        late: mpsc::UnboundedSender<Input>,
+        late: mpsc::UnboundedSender<Told>,
     ) -> Self {
         let path = Arc::new(Mutex::new(record.path.clone()));
         let stop = CancellationToken::new();

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Outside;
+use super::{Outside, Told};
 use crate::events::{Event, What};
 
 /// What takes longer than this is owed.
@@ -39,7 +39,7 @@ struct Inner {
     debts: Mutex<Debts>,
     changed: Notify,
     /// Brings the machine what no request is answered with.
-    late: mpsc::UnboundedSender<Input>,
+    late: mpsc::UnboundedSender<Told>,
     /// Nothing new may be begun.
     stop: CancellationToken,
     /// Nobody is left to write for.
@@ -69,7 +69,7 @@ impl Ledger {
         record: &StreamRecord,
         known: Option<State>,
         path: Arc<Mutex<PathBuf>>,
-        late: mpsc::UnboundedSender<Input>,
+        late: mpsc::UnboundedSender<Told>,
         stop: CancellationToken,
     ) -> Self {
         let debts = Debts {
@@ -131,7 +131,7 @@ impl Ledger {
         if debts.is_forgotten() {
             // Only the machine has all that is to be created. It is told once more: what it was told
             // while a creation was under way it took for that.
-            let _ = self.0.late.send(Input::Forgotten); // whoever saves hears
+            let _ = self.0.late.send(Input::Forgotten.into()); // whoever saves hears
             running.spawn(std::future::ready(vec![Input::Failed(Trouble::Outage)]));
         } else {
             self.owe(debts, record, running);

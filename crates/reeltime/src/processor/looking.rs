@@ -1,17 +1,17 @@
 //! A look at the file.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reeltime_core::{Input, UploadState, temp_suffix_of};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::hands::{Held, Task};
-use tokio::sync::OwnedSemaphorePermit;
-
 use crate::events::{Side, What};
 use crate::recording::{OpenError, Recording};
 
@@ -19,8 +19,28 @@ use crate::recording::{OpenError, Recording};
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
 
+/// Looks into one source at once. Each has a thread meanwhile, and a source that does not answer
+/// must not take all that there are.
+const AT_ONCE: usize = 16;
+
 const OPEN_FILES_HINT: &str = "raise the limit on open files (LimitNOFILE= in the unit, ulimit -Hn), or check the disk; \
      it is tried again, and nothing is lost";
+
+/// The limit on looks at the same time, for each source. A clone shares it.
+#[derive(Clone, Debug, Default)]
+pub struct Looks(Arc<Mutex<HashMap<PathBuf, Arc<Semaphore>>>>);
+
+impl Looks {
+    fn of(&self, source: &Path) -> Arc<Semaphore> {
+        let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(limit) = limits.get(source) {
+            return Arc::clone(limit);
+        }
+        let limit = Arc::new(Semaphore::new(AT_ONCE));
+        limits.insert(source.to_owned(), Arc::clone(&limit));
+        limit
+    }
+}
 
 /// What came of a look.
 enum Looked {
@@ -50,8 +70,15 @@ impl Looker {
         let mut missed = false;
         loop {
             let Some(permit) = permit_to_open(&task).await else { return Vec::new() };
+            let turn = tokio::select! {
+                turn = task.outside.looks.of(&task.record.source).acquire_owned() => turn,
+                () = task.stop.cancelled() => return Vec::new(),
+            };
             let (looker, once) = (self.clone(), task.clone());
-            let looked = tokio::task::spawn_blocking(move || looker.look_now(&once, ask_writers, from, permit));
+            let looked = tokio::task::spawn_blocking(move || {
+                let _turn = turn; // until the look has ended, whoever waits for it
+                looker.look_now(&once, ask_writers, from, permit)
+            });
             match looked.await {
                 Ok(Ok(Looked::Seen(inputs))) => return inputs,
                 // A file that was renamed just now is given a moment for its new name to become

@@ -129,6 +129,7 @@ impl PartBody {
             Source::File { file, offset } => {
                 tokio::task::spawn_blocking(move || {
                     let block_bytes = pace.as_ref().map_or(BLOCK_BYTES, |(pacer, _)| pacer.block_bytes());
+                    let pace = pace.map(|(pacer, need)| pacer.begin(need));
                     let mut digest = Crc64Nvme::digest();
                     let mut done = 0;
                     if len == 0 {
@@ -147,8 +148,8 @@ impl PartBody {
                         if done == len {
                             note(Some(digest.finish()));
                         }
-                        if let Some((pacer, need)) = &pace {
-                            pacer.pace(bytes.len() as u64, *need);
+                        if let Some(pace) = &pace {
+                            pace.wait(bytes.len() as u64);
                         }
                         if sender.blocking_send(Ok(bytes)).is_err() {
                             return; // the request was given up

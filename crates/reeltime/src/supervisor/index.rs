@@ -7,6 +7,7 @@ use std::sync::Arc;
 use reeltime_core::{FileVersion, Input, ObjectKey, Reason, State, StreamId, StreamRecord};
 use tokio::sync::mpsc;
 
+use crate::processor::Told;
 use crate::recording::Identity;
 use crate::watch::scan::Found;
 
@@ -48,7 +49,7 @@ pub(super) struct Live {
     /// The stream.
     pub(super) id: StreamId,
     /// Brings hints to its processor.
-    pub(super) inbox: mpsc::UnboundedSender<Input>,
+    pub(super) inbox: mpsc::UnboundedSender<Told>,
     /// The file as a scan last saw it.
     pub(super) scanned: Option<(FileVersion, Identity)>,
 }
@@ -57,7 +58,7 @@ impl Live {
     /// A processor that has just ended does not hear: what it missed is seen when its outcome
     /// is taken in.
     pub(super) fn hint(&self, input: Input) {
-        let _ = self.inbox.send(input);
+        let _ = self.inbox.send(input.into());
     }
 }
 

@@ -15,7 +15,7 @@ use crate::checkpoint::CheckpointError;
 use crate::clock;
 use crate::config::AfterUpload;
 use crate::events::{Event, What};
-use crate::processor::{Left, Place, StreamProcessor, claim, create, load_parts};
+use crate::processor::{Left, Place, StreamProcessor, Told, claim, create, load_parts};
 use crate::recording::{Identity, identity_of, version_of};
 use crate::view::StreamView;
 use crate::watch::scan::Found;
@@ -288,7 +288,7 @@ impl Supervisor {
         &mut self,
         record: &StreamRecord,
         scanned: Option<(FileVersion, Identity)>,
-    ) -> mpsc::UnboundedReceiver<Input> {
+    ) -> mpsc::UnboundedReceiver<Told> {
         let (inbox, hints) = mpsc::unbounded_channel();
         self.index.put(record.path.clone(), Entry::Live(Live { id: record.id, inbox, scanned }));
         hints

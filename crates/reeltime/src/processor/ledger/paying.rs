@@ -78,7 +78,7 @@ impl Ledger {
         }
         if found.epoch < *epoch {
             // It lacks what was written since, and has epochs that were given away already.
-            let _ = self.0.late.send(Input::Forgotten); // a processor that has ended needs nothing
+            let _ = self.0.late.send(Input::Forgotten.into()); // a processor that has ended needs nothing
             let mut has = found.epoch;
             while has < *epoch {
                 has = match outside.checkpoint.claim(*id, has, node).await {
@@ -187,7 +187,7 @@ impl Ledger {
         let hint = "it is written anew, with all its parts; look for who flushed or replaced the state";
         let message = "the checkpoint does not have this stream any more".to_owned();
         self.tell(What::Notice { message, hint: hint.into() });
-        let _ = self.0.late.send(Input::Forgotten); // a processor that has ended needs nothing
+        let _ = self.0.late.send(Input::Forgotten.into()); // a processor that has ended needs nothing
     }
 
     /// The object is another stream's. That is told by who takes in what is left of this one.
@@ -199,7 +199,7 @@ impl Ledger {
             debts.rival = Some(by);
         }
         self.0.changed.notify_waiters();
-        let _ = self.0.late.send(Input::ObjectTaken { upload }); // a processor that has ended needs nothing
+        let _ = self.0.late.send(Input::ObjectTaken { upload }.into()); // a processor that has ended needs nothing
     }
 
     /// Nothing more is written.
@@ -207,7 +207,7 @@ impl Ledger {
         self.debts().is_lost = true;
         self.tell(What::Notice { message: message.to_owned(), hint: hint.to_owned() });
         self.0.changed.notify_waiters();
-        let _ = self.0.late.send(Input::LeaseLost); // a processor that has ended needs nothing
+        let _ = self.0.late.send(Input::LeaseLost.into()); // a processor that has ended needs nothing
     }
 
     fn retrying(&self, error: &CheckpointError) {

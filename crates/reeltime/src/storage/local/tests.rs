@@ -228,7 +228,7 @@ async fn calls_for_one_upload_take_turns_and_a_given_up_one_gives_its_turn_back(
     let setup = begun().await;
     let first = setup.put(1, &bytes(1, HALF)).await;
     let (source, slow) = file_body(&vec![0; 4 << 20]).await;
-    let slow = slow.paced(Pacer::limited(4 << 20), Need { backlog: false, since: Tick(0) });
+    let slow = slow.paced(Pacer::limited(4 << 20, 1), Need { backlog: false, since: Tick(0) });
     let mut put = Box::pin(setup.store.put_part(&setup.upload, number(2), HALF as u64, slow));
     while fs::metadata(&setup.files.temp).unwrap().len() <= HALF as u64 {
         tokio::select! {
