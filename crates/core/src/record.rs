@@ -22,6 +22,18 @@ pub enum UploadState {
     },
 }
 
+impl UploadState {
+    /// Whether an upload that was begun for a stream, which is in this state and has this, is
+    /// nobody's. As long as its owner looks for one it may be that: then it is not known yet.
+    pub fn leaves(&self, upload_id: &str, state: State) -> Option<bool> {
+        match self {
+            Self::Open { id } => Some(id != upload_id),
+            Self::Creating { .. } => None,
+            Self::None => matches!(state, State::Completed | State::Failed).then_some(true),
+        }
+    }
+}
+
 /// What is remembered of a stream besides its parts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StreamRecord {
@@ -72,5 +84,23 @@ impl StreamRecord {
     /// stream and generation.
     pub fn token(&self) -> String {
         format!("{}.{}", self.id, self.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_is_left_when_its_owner_has_another_or_needs_none() {
+        let open = |id: &str| UploadState::Open { id: id.to_owned() };
+        let creating = UploadState::Creating { since: WallTime(0) };
+        assert_eq!(open("mine").leaves("mine", State::Active), Some(false));
+        assert_eq!(open("mine").leaves("mine", State::Completed), Some(false), "it may be being completed");
+        assert_eq!(open("theirs").leaves("mine", State::Active), Some(true));
+        assert_eq!(creating.leaves("mine", State::PendingCompletion), None, "it may be found");
+        assert_eq!(UploadState::None.leaves("mine", State::Active), None, "it may be found");
+        assert_eq!(UploadState::None.leaves("mine", State::Completed), Some(true));
+        assert_eq!(UploadState::None.leaves("mine", State::Failed), Some(true));
     }
 }

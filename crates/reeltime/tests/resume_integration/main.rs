@@ -6,6 +6,7 @@
 
 mod finalization;
 mod lost_state;
+mod replaced;
 mod states;
 #[path = "../world/mod.rs"]
 mod world;

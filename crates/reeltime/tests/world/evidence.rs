@@ -62,9 +62,18 @@ impl World {
             let has_full = |name: &String| has_part_of(&dir.join(format!("{name}.parts")), self.part_bytes());
             return hidden_files(dir).into_iter().filter(has_full).collect();
         }
+        self.left_with(keys, |part| part.size_bytes >= self.part_bytes())
+    }
+
+    /// What is left of uploads and must be paid for: those of these keys that have a part.
+    pub(crate) fn leftovers_with_parts(&self, keys: &[String]) -> Vec<String> {
+        self.left_with(keys, |_| true)
+    }
+
+    fn left_with(&self, keys: &[String], is_meant: impl Fn(&PartEntry) -> bool) -> Vec<String> {
         let uploads = keys.iter().flat_map(|key| self.uploads_used(key).into_iter().map(move |id| (key, id)));
-        let is_full = |parts: Vec<PartEntry>| parts.iter().any(|part| part.size_bytes >= self.part_bytes());
-        let left = uploads.filter(|(key, id)| self.stored_parts(key, id).is_some_and(is_full));
+        let has_one = |parts: Vec<PartEntry>| parts.iter().any(&is_meant);
+        let left = uploads.filter(|(key, id)| self.stored_parts(key, id).is_some_and(has_one));
         left.map(|(key, id)| format!("{key}: {id}")).collect()
     }
 

@@ -4,13 +4,20 @@
 //! 2. the parts, which so are there before `completed` is;
 //! 3. the record, through every state that was passed meanwhile.
 
-use reeltime_core::{Input, Part, PartNumber, State, StreamRecord};
+use std::time::Duration;
+
+use reeltime_core::{Input, Part, PartNumber, State, StreamRecord, UploadState};
 use tokio::task::JoinSet;
 
 use super::{Inner, Ledger};
 use crate::checkpoint::CheckpointError;
 use crate::events::{Side, What};
 use crate::processor::saving::{Backoff, HINT};
+use crate::storage::UploadRef;
+
+/// How often, and from when to when, the next owner of a stream is asked for its upload.
+const QUESTIONS: usize = 60;
+const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
 
 /// Parts that are written at the same time.
 const PARTS_AT_ONCE: usize = 16;
@@ -46,7 +53,9 @@ impl Ledger {
                             Ok(true) => backoff = Backoff::default(),
                             Ok(false) => {
                                 let hint = "another reeltime has taken this stream over; this one leaves it alone";
-                                return self.give_up(&error.to_string(), hint);
+                                self.give_up(&error.to_string(), hint);
+                                tokio::spawn(self.clone().leave_upload()); // the processor ends before it
+                                return;
                             }
                             Err(CheckpointError::Unknown { .. }) => return self.forgotten(),
                             Err(error) => self.retrying(&error),
@@ -208,6 +217,35 @@ impl Ledger {
         self.tell(What::Notice { message: message.to_owned(), hint: hint.to_owned() });
         self.0.changed.notify_waiters();
         let _ = self.0.late.send(Input::LeaseLost.into()); // a processor that has ended needs nothing
+    }
+
+    /// An upload that this owner began when it was none any more is known to nobody else. It is
+    /// aborted, unless the next owner has found it, or may yet find it.
+    async fn leave_upload(self) {
+        let Inner { outside, id, .. } = &*self.0;
+        let Some((key, upload_id)) = self.debts().record.as_ref().and_then(|(_, record)| match &record.upload {
+            UploadState::Open { id } => Some((record.key.clone(), id.clone())),
+            _ => None,
+        }) else {
+            return;
+        };
+        let upload = UploadRef { key, id: upload_id };
+        for _ in 0..QUESTIONS {
+            let is_left = match outside.checkpoint.find(*id).await {
+                Ok(Some(theirs)) => theirs.upload.leaves(&upload.id, theirs.state),
+                Ok(None) => Some(false), // who takes the file for a new stream may find it
+                Err(_) => None,
+            };
+            match is_left {
+                Some(false) => return,
+                Some(true) if outside.store.abort(&upload).await.is_ok() => return,
+                _ => tokio::time::sleep(BETWEEN_QUESTIONS).await,
+            }
+        }
+        let message =
+            format!("upload {} of {} may be left in the store", upload.id, outside.store.full_key(&upload.key));
+        let hint = "nobody knows of it; the store's lifecycle rule aborts it, or do so by hand";
+        self.tell(What::Notice { message, hint: hint.to_owned() });
     }
 
     fn retrying(&self, error: &CheckpointError) {
