@@ -24,8 +24,8 @@ pub use file::{FileVersion, Observation, Writers};
 pub use ids::{ByteRange, PartNumber, StreamId, Tick, WallTime};
 pub use key::{ObjectKey, temp_suffix_of};
 pub use machine::{
-    Action, Input, Need, Now, ObjectFacts, OnDelete, Origin, PendingUpload, Policy, RemotePart, StreamMachine,
-    WholeObject, plan_of,
+    Action, FRESH_MS, Input, Need, Now, ObjectFacts, OnDelete, Origin, PendingUpload, Policy, RemotePart,
+    StreamMachine, WholeObject, plan_of,
 };
 pub use part_plan::{Limits, PartPlan, PlanKind};
 pub use part_table::{Part, PartTable};

@@ -37,6 +37,7 @@ mod survey;
 pub use messages::{
     Action, Input, Need, Now, ObjectFacts, OnDelete, Origin, PendingUpload, Policy, RemotePart, WholeObject,
 };
+pub use sight::FRESH_MS;
 pub use survey::plan_of;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -12,7 +12,7 @@ const ASK_AGAIN_MS: (u64, u64) = (250, 5_000);
 /// From a look that failed to the next.
 const LOOK_AGAIN_MS: u64 = 2_000;
 /// A file that was changed within this time is not a backlog, even if nobody has it open.
-const FRESH_MS: u64 = 60_000;
+pub const FRESH_MS: u64 = 60_000;
 /// Marks of growth that are kept while nothing can be sent.
 const MAX_MARKS: usize = 32;
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reeltime_core::{
-    FileVersion, Input, ObjectKey, Origin, Reason, State, StreamId, StreamRecord, UploadState, WallTime, temp_suffix_of,
+    FRESH_MS, FileVersion, Input, ObjectKey, Origin, Reason, State, StreamId, StreamRecord, UploadState, WallTime,
+    temp_suffix_of,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -24,7 +25,7 @@ use crate::watch::scan::Found;
 const REST: Duration = Duration::from_secs(1);
 
 /// A file that was changed within this time may be live, and does not wait behind a backlog.
-const FRESH: Duration = Duration::from_mins(1);
+const FRESH: Duration = Duration::from_millis(FRESH_MS);
 
 impl Supervisor {
     /// Takes up what the checkpoint knows.
