@@ -93,9 +93,9 @@ pub struct StreamMachine {
     begun: Vec<PendingUpload>,
     /// The upload that was begun for this stream, not found in the store.
     own_upload: Option<String>,
-    /// The checkpoint has not got to know of it yet. A part would make it hard to tell from
-    /// somebody else's, should that be lost in a crash.
-    own_upload_is_news: bool,
+    /// The upload that the checkpoint knows of. A part in another one would make that hard to tell
+    /// from somebody else's, should this process end here, or have been replaced.
+    noted_upload: Option<String>,
     /// An object that may be this recording already.
     found: Option<ObjectFacts>,
     /// The store has said that the upload is gone: completed, aborted or expired.
@@ -202,7 +202,7 @@ impl StreamMachine {
         }
         let seed = record.id.0.as_u64_pair();
         let unreconciled = record.upload != UploadState::None || record.state == State::PendingCompletion;
-        let own_upload = if let UploadState::Open { id } = &record.upload { Some(id.clone()) } else { None };
+        let own_upload = record.upload.id().map(str::to_owned);
         // An upload may have been begun that the checkpoint did not get to know.
         let survey = match (&record.upload, record.state) {
             (UploadState::None, State::PendingCompletion) => Survey::Uploads, // the object is asked for anyway
@@ -230,8 +230,8 @@ impl StreamMachine {
             survey,
             survey_denials: 0,
             begun: Vec::new(),
+            noted_upload: own_upload.clone(),
             own_upload,
-            own_upload_is_news: false,
             found: None,
             upload_doubted: false,
             ended: None,

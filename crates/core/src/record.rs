@@ -23,6 +23,14 @@ pub enum UploadState {
 }
 
 impl UploadState {
+    /// The store's id of the upload, if that is known.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Open { id } => Some(id),
+            Self::None | Self::Creating { .. } => None,
+        }
+    }
+
     /// Whether an upload that was begun for a stream, which is in this state and has this, is
     /// nobody's. As long as its owner looks for one it may be that: then it is not known yet.
     pub fn leaves(&self, upload_id: &str, state: State) -> Option<bool> {

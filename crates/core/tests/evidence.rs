@@ -289,6 +289,34 @@ fn no_part_is_sent_to_an_upload_that_is_not_noted_yet() {
     assert!(asked.iter().any(|action| matches!(action, Action::SendPart { .. })), "{asked:?}");
 }
 
+/// Whoever has adopted an upload and is replaced before that is noted must not have changed it: who
+/// comes next tells by its parts whose it is.
+#[test]
+fn no_part_is_sent_to_an_upload_that_was_found_before_that_is_noted() {
+    let sends = |asked: &[Action]| asked.iter().any(|action| matches!(action, Action::SendPart { .. }));
+    let found_begun = {
+        let mut bench = begun();
+        bench.give(Input::Observed(seen(17, Writers::Open)));
+        bench.give(Input::UploadsListed(vec![upload("ours")]));
+        let asked = bench.give(Input::PartsListed(Vec::new()));
+        (bench, asked)
+    };
+    let found_unknown = {
+        let mut bench = Bench::present();
+        bench.give(Input::Observed(seen(17, Writers::Open)));
+        bench.give(Input::HeadAnswered(None));
+        bench.give(Input::UploadsListed(vec![upload("ours")]));
+        let asked = bench.give(Input::PartsListed(vec![remote(1, 8)]));
+        (bench, asked)
+    };
+    for (mut bench, asked) in [found_begun, found_unknown] {
+        assert!(saves(&asked) && !sends(&asked), "{asked:?}");
+        assert!(!sends(&bench.wake_after(60_000)));
+        let asked = bench.give(Input::Saved);
+        assert!(sends(&asked), "{asked:?}");
+    }
+}
+
 #[test]
 fn a_recording_whose_object_is_anothers_takes_its_upload_back_after_its_parts_and_writes_nothing() {
     let (mut bench, asked) = appeared(true);

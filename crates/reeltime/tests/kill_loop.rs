@@ -260,10 +260,7 @@ fn nodes_that_go_and_come_lose_nothing(provider: Provider) {
     }
     let keys = everything_arrived(&world, begun);
     // A node that is replaced in the very moment in which it begins an upload, and killed before it
-    // can abort that, leaves it, which costs nothing without parts. What has parts is swept.
-    for name in names {
-        let swept = world.mend(&["sweep", "--node", name]);
-        assert!(swept.status.success(), "{swept:?}");
-    }
+    // can abort that, leaves it, which costs nothing without parts.
+    println!("{}: left without parts: {:?}", world.to(), world.leftovers());
     assert_eq!(world.leftovers_with_parts(&keys), Vec::<String>::new());
 }

@@ -8,11 +8,12 @@ impl StreamMachine {
     pub(super) fn answered(&mut self, answer: Input, now: Now) {
         let Some(request) = self.request.take() else { return };
         match (request, answer) {
-            (Request::Create | Request::Save, Input::Saved) => self.own_upload_is_news = false,
+            (Request::Create | Request::Save, Input::Saved) => {
+                self.noted_upload = self.record.upload.id().map(str::to_owned);
+            }
             (Request::CreateUpload, Input::UploadCreated { upload_id, abort_at }) => {
                 self.upload_will_end(abort_at, now);
                 self.own_upload = Some(upload_id.clone());
-                self.own_upload_is_news = true;
                 self.record.upload = UploadState::Open { id: upload_id };
                 self.unsaved = true;
             }

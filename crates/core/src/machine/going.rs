@@ -150,7 +150,7 @@ impl StreamMachine {
             return false;
         };
         let id = id.clone();
-        if self.own_upload_is_news || self.must_stay(number) {
+        if self.noted_upload.as_ref() != Some(&id) || self.must_stay(number) {
             return false;
         }
         if let Some(asked) = self.copy(number, range, now.tick, out) {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use reeltime_core::{Input, Part, PartNumber, State, StreamId, StreamRecord, Trouble};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Outside, Told};
@@ -163,7 +164,11 @@ impl Ledger {
             let is_owed = debts.parts.get(&number) == Some(&owed);
             (!is_owed || debts.is_forgotten() || debts.is_lost).then_some(())
         };
-        let _ = tokio::time::timeout(PROMPT, self.wait_for(is_written)).await; // it is owed then
+        tokio::select! {
+            biased;
+            () = self.wait_for(is_written) => {}
+            () = while_running(PROMPT) => {} // it is owed then
+        }
     }
 
     /// Has parts written that were found in the store.
@@ -190,7 +195,7 @@ impl Ledger {
             if must_be_durable {
                 self.0.stop.cancelled().await;
             }
-            tokio::time::sleep(PROMPT).await;
+            while_running(PROMPT).await;
         };
         tokio::select! {
             biased;
@@ -228,6 +233,18 @@ impl Ledger {
     }
 }
 
+/// Lets a while pass. One that this process stood still for does not count: nothing was waited for
+/// meanwhile, and what became of its streams is yet to be heard.
+async fn while_running(span: Duration) {
+    loop {
+        let began = Instant::now();
+        tokio::time::sleep(span).await;
+        if began.elapsed() < 2 * span {
+            return;
+        }
+    }
+}
+
 impl Debts {
     /// The checkpoint does not have the stream, and nothing is here to create it with.
     fn is_forgotten(&self) -> bool {
@@ -243,5 +260,21 @@ impl Debts {
                 self.record = None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_process_stood_still_for_is_no_waiting() {
+        let (span, still) = (Duration::from_millis(50), Duration::from_millis(300));
+        let began = Instant::now();
+        let waiting = tokio::spawn(while_running(span));
+        tokio::task::yield_now().await;
+        std::thread::sleep(still); // with everything that this thread runs
+        waiting.await.expect("it ends");
+        assert!(began.elapsed() >= still + span, "{:?}", began.elapsed());
     }
 }
