@@ -21,8 +21,9 @@ pub use super::blocks::BLOCK_BYTES;
 use super::blocks::Block;
 use crate::pacing::Pacer;
 
-/// Blocks that may be read ahead of the sender.
-const READ_AHEAD_BLOCKS: usize = 2;
+/// Blocks that may be read ahead of the sender, beside the one that is being read. A second one makes
+/// nothing faster, and takes memory for every part in flight.
+const READ_AHEAD_BLOCKS: usize = 1;
 
 /// A range of a file, or a small document, with its checksum.
 #[derive(Clone, Debug)]
