@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use reeltime_core::{Input, Part, PartNumber, State, StreamId, StreamRecord};
+use reeltime_core::{Input, Part, PartNumber, State, StreamId, StreamRecord, UploadState};
 
 use super::chance::Chance;
 use super::checkpoint::{Checkpoint, Refusal};
@@ -78,6 +78,8 @@ pub struct Ledger {
     records: u64,
     written: u64,
     parts: BTreeMap<PartNumber, (u32, Part)>,
+    /// The upload of the last record that the machine was told is written, or owed.
+    pub noted: UploadState,
     pub is_lost: bool,
     is_older_copy: bool,
 }
@@ -93,6 +95,7 @@ impl Ledger {
             records: 0,
             written: 0,
             parts: BTreeMap::new(),
+            noted: record.upload.clone(),
             is_lost: false,
             is_older_copy: false,
         }

@@ -1,6 +1,8 @@
 //! A process: a machine, what it has asked for, and what it has not been told yet.
 
-use reeltime_core::{Action, Input, Now, OnDelete, Policy, Reason, State, StreamMachine, StreamRecord, Tick, WallTime};
+use reeltime_core::{
+    Action, Input, Now, OnDelete, Policy, Reason, State, StreamMachine, StreamRecord, Tick, UploadState, WallTime,
+};
 
 use super::ledger::Ledger;
 use super::recorder::File;
@@ -169,7 +171,13 @@ impl World {
                     self.note(who, generation, number, &part);
                 }
             }
-            Action::SendPart { .. } | Action::CopyPart { .. } | Action::VerifyPart { .. } | Action::Observe { .. } => {
+            Action::SendPart { ref upload_id, .. } | Action::CopyPart { ref upload_id, .. } => {
+                let noted = self.processes[who].ledger.as_ref().map(|ledger| &ledger.noted);
+                let is_noted = noted.and_then(UploadState::id) == Some(upload_id);
+                assert!(is_noted, "a part for an upload that the checkpoint does not know of: {noted:?}");
+                self.processes[who].under_way.push(Request::of(action, None));
+            }
+            Action::VerifyPart { .. } | Action::Observe { .. } => {
                 self.processes[who].under_way.push(Request::of(action, None));
             }
             exclusive => self.begin_exclusive(who, exclusive),

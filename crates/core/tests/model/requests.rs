@@ -293,14 +293,17 @@ impl World {
         let Some(turn) = request.turn else { return Some(Input::Failed(Trouble::Outage)) };
         self.pay(who);
         let must_be_durable = matches!(request.record().state, State::Completed | State::Failed);
-        match self.processes[who].ledger.as_ref().expect("it has not ended").outcome(turn) {
-            Outcome::Written => Some(Input::Saved),
+        let ledger = self.processes[who].ledger.as_mut().expect("it has not ended");
+        match ledger.outcome(turn) {
             Outcome::Forgotten => Some(Input::Failed(Trouble::Outage)),
             Outcome::Lost => None,
-            Outcome::Owed if !must_be_durable => Some(Input::Saved),
-            Outcome::Owed => {
+            Outcome::Owed if must_be_durable => {
                 self.processes[who].under_way.push(request);
                 None
+            }
+            Outcome::Written | Outcome::Owed => {
+                ledger.noted.clone_from(&request.record().upload);
+                Some(Input::Saved)
             }
         }
     }
