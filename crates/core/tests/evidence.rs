@@ -317,6 +317,33 @@ fn no_part_is_sent_to_an_upload_that_was_found_before_that_is_noted() {
     }
 }
 
+/// Another stream may be in the checkpoint in its place, and the upload be left to that.
+#[test]
+fn no_part_is_sent_to_an_upload_that_was_forgotten_before_it_is_noted_again() {
+    let sends = |asked: &[Action]| asked.iter().any(|action| matches!(action, Action::SendPart { .. }));
+    let creates = |asked: &[Action]| asked.iter().any(|action| matches!(action, Action::Create { .. }));
+    let open = UploadState::Open { id: "ours".to_owned() };
+    let mut bench =
+        Bench::of(StreamMachine::restored(POLICY, record(open, State::Active), PartTable::default(), false));
+    bench.give(Input::Start);
+    bench.give(Input::PartsListed(Vec::new()));
+    // Before anything is under way, or while a new name is being saved.
+    let mut renamed = Bench { machine: bench.machine.clone(), tick: bench.tick };
+    let asked = bench.give(Input::Forgotten);
+    assert!(creates(&asked), "{asked:?}");
+    assert!(!sends(&bench.give(Input::Observed(seen(17, Writers::Open)))));
+    assert!(sends(&bench.give(Input::Saved)));
+
+    let (path, key) = ("/r/a.mp4".into(), ObjectKey::from_bytes(b"a.mp4".to_vec()));
+    let asked = renamed.give(Input::Renamed { path, key, temp_name: false, final_name: false });
+    assert!(saves(&asked), "{asked:?}");
+    renamed.give(Input::Forgotten);
+    renamed.give(Input::Observed(seen(17, Writers::Open)));
+    let asked = renamed.give(Input::Saved);
+    assert!(creates(&asked) && !sends(&asked), "{asked:?}");
+    assert!(sends(&renamed.give(Input::Saved)));
+}
+
 #[test]
 fn a_recording_whose_object_is_anothers_takes_its_upload_back_after_its_parts_and_writes_nothing() {
     let (mut bench, asked) = appeared(true);

@@ -9,7 +9,8 @@ impl StreamMachine {
         let Some(request) = self.request.take() else { return };
         match (request, answer) {
             (Request::Create | Request::Save, Input::Saved) => {
-                self.noted_upload = self.record.upload.id().map(str::to_owned);
+                let is_noted = !self.unknown; // or has been forgotten meanwhile
+                self.noted_upload = self.record.upload.id().filter(|_| is_noted).map(str::to_owned);
             }
             (Request::CreateUpload, Input::UploadCreated { upload_id, abort_at }) => {
                 self.upload_will_end(abort_at, now);

@@ -55,6 +55,7 @@ impl StreamMachine {
         if self.request != Some(Request::Create) {
             self.unknown = true;
             self.unsaved = true;
+            self.noted_upload = None;
         }
     }
 }
