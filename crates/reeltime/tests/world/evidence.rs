@@ -40,7 +40,8 @@ impl World {
     /// What has been begun in the store and neither finished nor dropped.
     ///
     /// In a directory a kill may leave what was never an upload: an empty file whose journal was
-    /// not begun. Nobody can tell it from somebody else's beginning, so it stays for a day.
+    /// not begun, or is empty too. Nobody can tell it from somebody else's beginning, so it stays for a
+    /// day.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         match &self.destination {
             Destination::Local(dir) => hidden_files(dir),
@@ -137,7 +138,7 @@ fn hidden_files(dir: &Path) -> Vec<String> {
             found.extend(hidden_files(&entry.path()));
             continue;
         }
-        let is_beginning = !name.contains(".parts") && entry.metadata().unwrap().len() == 0;
+        let is_beginning = entry.metadata().unwrap().len() == 0;
         if name.starts_with('.') && !is_beginning {
             found.push(name);
         }

@@ -13,6 +13,8 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use uuid::Uuid;
 
+use super::journal::Journal;
+
 /// What the names of all files begin with that are not (yet) recordings.
 const HIDDEN: &str = ".reeltime-";
 
@@ -97,8 +99,8 @@ pub(super) fn object_path(base: &Path, key: &ObjectKey) -> PathBuf {
 /// The uploads that a directory holds: id and files, those whose journal and temp file exist.
 ///
 /// What crashes have left is removed on the way: a journal alone means nothing, because the
-/// temp file is created before it and goes away before it; a temp file alone may be a
-/// beginning, so it stays for a day.
+/// temp file is created before it and goes away before it; a temp file alone, or an empty one with
+/// a journal that says nothing yet, may be a beginning, so it stays for a day.
 pub(super) fn uploads_in(dir: &Path) -> io::Result<Vec<(String, UploadFiles)>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -116,14 +118,23 @@ pub(super) fn uploads_in(dir: &Path) -> io::Result<Vec<(String, UploadFiles)>> {
         }
         let files = UploadFiles::in_dir(dir, id);
         match kind {
-            ".parts" if files.temp.try_exists()? => uploads.push((id.to_owned(), files)),
-            ".parts" => remove(&files.journal)?,
+            ".parts" if !files.temp.try_exists()? => remove(&files.journal)?,
+            ".parts" if is_old(&entry) && is_unbegun(&files) => {
+                remove(&files.temp)?;
+                remove(&files.journal)?;
+            }
+            ".parts" => uploads.push((id.to_owned(), files)),
             ".put" if is_old(&entry) => remove(&entry.path())?,
             "" if is_old(&entry) && !files.journal.try_exists()? => remove(&files.temp)?,
             _ => {}
         }
     }
     Ok(uploads)
+}
+
+/// Whether a crash came before the journal's first record, and so before any byte.
+fn is_unbegun(files: &UploadFiles) -> bool {
+    matches!(Journal::read(&files.journal), Ok(None)) && files.temp.metadata().is_ok_and(|temp| temp.len() == 0)
 }
 
 /// Whether nobody has written to a file for a day.

@@ -203,6 +203,21 @@ async fn a_crash_while_an_upload_was_begun_or_aborted_leaves_no_upload() {
     setup.store.list_uploads(&setup.upload.key).await.unwrap();
     assert!(!setup.files.temp.exists());
 
+    // The journal had a name already, and no word in it; a torn first one is none.
+    for said in [&b""[..], b"\nupload 1 64"] {
+        let setup = begun().await;
+        fs::write(&setup.files.journal, said).unwrap();
+        assert_eq!(setup.store.list_uploads(&setup.upload.key).await.unwrap(), []);
+        assert!(setup.files.temp.exists() && setup.files.journal.exists(), "it may be somebody's beginning");
+        File::options().write(true).open(&setup.files.journal).unwrap().set_modified(long_ago).unwrap();
+        fs::write(&setup.files.temp, b"bytes").unwrap();
+        setup.store.list_uploads(&setup.upload.key).await.unwrap();
+        assert!(setup.files.temp.exists(), "no beginning has bytes");
+        fs::write(&setup.files.temp, b"").unwrap();
+        setup.store.list_uploads(&setup.upload.key).await.unwrap();
+        assert_eq!(fs::read_dir(&setup.files.dir).unwrap().count(), 0);
+    }
+
     let setup = begun().await;
     fs::remove_file(&setup.files.temp).unwrap();
     assert_eq!(setup.store.list_parts(&setup.upload).await.unwrap_err().trouble, Trouble::NoSuchUpload);
