@@ -260,6 +260,10 @@ fn taken(upload_id: &str) -> Input {
     Input::ObjectTaken { upload: UploadState::Open { id: upload_id.to_owned() } }
 }
 
+fn sends(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::SendPart { .. }))
+}
+
 fn saves(actions: &[Action]) -> bool {
     actions.iter().any(|action| matches!(action, Action::Save(_) | Action::Create { .. } | Action::Note { .. }))
 }
@@ -286,14 +290,13 @@ fn appeared(is_answered: bool) -> (Bench, Vec<Action>) {
 #[test]
 fn no_part_is_sent_to_an_upload_that_is_not_noted_yet() {
     let (_, asked) = appeared(true);
-    assert!(asked.iter().any(|action| matches!(action, Action::SendPart { .. })), "{asked:?}");
+    assert!(sends(&asked), "{asked:?}");
 }
 
 /// Whoever has adopted an upload and is replaced before that is noted must not have changed it: who
 /// comes next tells by its parts whose it is.
 #[test]
 fn no_part_is_sent_to_an_upload_that_was_found_before_that_is_noted() {
-    let sends = |asked: &[Action]| asked.iter().any(|action| matches!(action, Action::SendPart { .. }));
     let found_begun = {
         let mut bench = begun();
         bench.give(Input::Observed(seen(17, Writers::Open)));
@@ -320,7 +323,6 @@ fn no_part_is_sent_to_an_upload_that_was_found_before_that_is_noted() {
 /// Another stream may be in the checkpoint in its place, and the upload be left to that.
 #[test]
 fn no_part_is_sent_to_an_upload_that_was_forgotten_before_it_is_noted_again() {
-    let sends = |asked: &[Action]| asked.iter().any(|action| matches!(action, Action::SendPart { .. }));
     let creates = |asked: &[Action]| asked.iter().any(|action| matches!(action, Action::Create { .. }));
     let open = UploadState::Open { id: "ours".to_owned() };
     let mut bench =

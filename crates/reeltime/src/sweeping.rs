@@ -217,7 +217,7 @@ impl Sweeper {
         })?;
         record.epoch = epoch;
         abort_until_gone(&*self.store, upload).await.map_err(|why| (Fate::Failed, why))?;
-        if !matches!(&record.upload, UploadState::Open { id } if *id == upload.id) {
+        if record.upload.id() != Some(&upload.id) {
             return Ok(());
         }
         let before = record.state;

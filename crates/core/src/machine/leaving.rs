@@ -55,7 +55,8 @@ impl StreamMachine {
         self.course = Course::Yielding;
         // One that was found in the store and gone on with may be theirs, and theirs may be the one
         // that was begun here. One that was asked for without an answer cannot be told from theirs.
-        let is_own = matches!(&self.record.upload, UploadState::Open { id } if self.own_upload.as_ref() == Some(id));
+        let upload = self.record.upload.id();
+        let is_own = upload.is_some() && upload == self.own_upload.as_deref();
         if !is_own || self.record.upload == *theirs {
             self.record.upload = UploadState::None;
         }

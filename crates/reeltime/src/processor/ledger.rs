@@ -274,6 +274,6 @@ mod tests {
         std::thread::sleep(still); // with everything that this thread runs
         waiting.await.expect("it ends");
         let took = began.elapsed();
-        assert!(took + span / STEPS >= still + span, "one step of it at most: {took:?}");
+        assert!(took >= still + span / 2, "most of it is waited afterwards: {took:?}");
     }
 }

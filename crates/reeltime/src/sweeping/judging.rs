@@ -18,7 +18,7 @@ pub(super) enum Owner {
 impl Sweeper {
     /// Whom an upload with these parts belongs to; `streams` are all that have its key.
     pub(super) async fn judge(&self, candidate: &Candidate, parts: &[RemotePart], streams: &[StreamRecord]) -> Owner {
-        let names = |record: &&StreamRecord| matches!(&record.upload, UploadState::Open { id } if *id == candidate.id);
+        let names = |record: &&StreamRecord| record.upload.id() == Some(&candidate.id);
         if let Some(record) = streams.iter().find(names) {
             let stream = record.id;
             return match self.standing(record).await {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use reeltime_core::{Input, Part, PartNumber, State, StreamRecord, UploadState};
+use reeltime_core::{Input, Part, PartNumber, State, StreamRecord};
 use tokio::task::JoinSet;
 
 use super::{Inner, Ledger};
@@ -223,13 +223,10 @@ impl Ledger {
     /// aborted, unless the next owner has found it, or may yet find it.
     async fn leave_upload(self) {
         let Inner { outside, id, .. } = &*self.0;
-        let Some((key, upload_id)) = self.debts().record.as_ref().and_then(|(_, record)| match &record.upload {
-            UploadState::Open { id } => Some((record.key.clone(), id.clone())),
-            _ => None,
-        }) else {
-            return;
+        let named = |(_, record): &(u64, StreamRecord)| {
+            record.upload.id().map(|id| UploadRef { key: record.key.clone(), id: id.to_owned() })
         };
-        let upload = UploadRef { key, id: upload_id };
+        let Some(upload) = self.debts().record.as_ref().and_then(named) else { return };
         for _ in 0..QUESTIONS {
             let is_left = match outside.checkpoint.find(*id).await {
                 Ok(Some(theirs)) => theirs.upload.leaves(&upload.id, theirs.state),
